@@ -1,0 +1,37 @@
+# Everything starts from a bare Python 3.11 or newer: each target first makes .venv where it is missing or out of date.
+PORT ?= 8000
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links --quiet
+
+.PHONY: help install serve test check format lock bench clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## The virtual environment, with everything pinned
+	@.ci/install
+
+serve: install ## Everything, on http://127.0.0.1:8000 (PORT= to change)
+	@exec $(BIN)/wallet serve --port $(PORT)
+
+test: install ## Every test (ARGS= for pytest)
+	@$(BIN)/pytest -n 2 $(ARGS)
+
+check: install ## Format, lint, types, imports, no migration missing
+	@.ci/check
+
+format: install ## What ruff can mend by itself
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+lock: install ## Choose versions anew within pyproject.toml; UPGRADE=1 for the newest
+	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements-dev.txt
+
+bench: install ## What it does in a second, beside pgbench in the same run (ARGS= for bench.transfers)
+	@$(BIN)/python -m bench.transfers $(ARGS)
+
+clean: ## Remove what was built, but no data: .wallet/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

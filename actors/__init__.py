@@ -1,0 +1,1 @@
+"""Where money moves, and nowhere else: orders, rules, mailboxes, the batch."""

@@ -1,0 +1,155 @@
+"""The one door to money: `Bank.perform(order)`. Lanes, deadlines, draining."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import Context
+
+from msgspec import Struct
+
+from actors.directory import Directory
+from actors.locks import Locks
+from actors.mailbox import Mail, Mailboxes
+from actors.money import Rates
+from actors.orders import Order, Receipt, Transfer
+from actors.refusals import Overloaded
+from actors.settlement import settle
+
+log = logging.getLogger(__name__)
+
+# Turns of the event loop before a batch is taken: they let in the requests that have already arrived. Not a timer.
+_TURNS = 3
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much the bank takes on at once."""
+
+    lanes: int = 1
+    """Batches that may be under way at once in one process."""
+    batch_max: int = 500
+    """Orders in one batch."""
+    wallet_mailbox_max: int = 2_000
+    """Orders that may wait for one wallet."""
+    mailbox_max: int = 10_000
+    """Orders that may wait in one process."""
+    deadline_seconds: float = 10.0
+    """An order that has waited so long is answered 503 and not carried out."""
+    patience_seconds: float = 10.0
+    """How long a broken COMMIT is looked up before its outcome is called unknown."""
+    drain_seconds: float = 20.0
+    """How long a stopping process works on what it has accepted."""
+    numbers_max: int = 200_000
+    """Wallet numbers whose ids a process remembers."""
+
+
+class Bank:
+    """Where orders go. One in each process; what they agree on, they agree on in PostgreSQL."""
+
+    def __init__(self, limits: Limits, locks: Locks, rates: Callable[[], Rates | None]) -> None:
+        self.limits = limits
+        self.locks = locks
+        self._rates = rates
+        self._mailboxes = Mailboxes(per_wallet_max=limits.wallet_mailbox_max, total_max=limits.mailbox_max)
+        self._directory = Directory(remembered_max=limits.numbers_max)
+        self._elsewhere: set[int] = set()  # missed wallets: busy until somebody wakes us or a moment has passed
+        self._mail_has_come = asyncio.Event()
+        self._open = False
+        locks.on_freed = self._freed_elsewhere
+
+    async def perform(self, order: Order) -> Receipt:
+        """
+        Carry out an order, and answer after its commit.
+
+        Raises:
+            Refusal: it was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
+        """
+        wallet_ids: tuple[int, ...] = (order.wallet_id,)
+        if isinstance(order, Transfer):
+            wallet_ids = (order.wallet_id, await self._directory.wallet_id(order.receiver_number))
+        if not self._open:
+            raise Overloaded("The server is stopping. Nothing has happened. Try again in a moment.")
+        loop = asyncio.get_running_loop()
+        mail = Mail(order, wallet_ids, loop.create_future(), loop.time() + self.limits.deadline_seconds)
+        self._mailboxes.put(mail)
+        self._mail_has_come.set()
+        return await mail.answer
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Carry out orders as long as the block runs; then finish what was accepted."""
+        works: list[Callable[[], Awaitable[None]]] = [self._lane] * self.limits.lanes + [self._watch_deadlines]
+        tasks = [_forever(work) for work in works]
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open = False
+            await self._drain()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lane(self) -> None:
+        """Empty the mailboxes, a batch at a time."""
+        await self._mail_has_come.wait()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        batch = self._mailboxes.take(self.limits.batch_max)
+        if batch:
+            await self._carry_out(batch)
+        else:
+            self._mail_has_come.clear()
+
+    async def _carry_out(self, batch: list[Mail]) -> None:
+        wallet_ids = {wallet_id for mail in batch for wallet_id in mail.wallet_ids}
+        token, missed = "", set[int]()
+        try:
+            token, missed = await self.locks.take(wallet_ids)
+            if missed:
+                self._elsewhere |= missed
+                self.locks.retry_soon(missed)
+                batch = self._mailboxes.give_back(batch, missed)
+            if batch:
+                patience_ends = asyncio.get_running_loop().time() + self.limits.patience_seconds
+                await settle(batch, rates=self._rates(), patience_ends=patience_ends)
+        except Exception as error:  # a bug: those who wait must hear of it, and the lane goes on
+            log.exception("a batch of %d orders failed", len(batch))
+            for mail in batch:
+                mail.refuse(error)
+        finally:
+            self._free(wallet_ids - missed)
+            self.locks.release_soon(wallet_ids - missed, token)
+
+    def _freed_elsewhere(self, wallet_ids: "set[int] | list[int]") -> None:
+        back = self._elsewhere.intersection(wallet_ids)
+        self._elsewhere -= back
+        self._free(back)
+
+    def _free(self, wallet_ids: set[int]) -> None:
+        self._mailboxes.free(wallet_ids)
+        self._mail_has_come.set()
+
+    async def _watch_deadlines(self) -> None:
+        await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
+        for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
+            mail.refuse(Overloaded("It has waited too long and will not be carried out. Try again in a moment."))
+
+    async def _drain(self) -> None:
+        end = asyncio.get_running_loop().time() + self.limits.drain_seconds
+        while not self._mailboxes.idle and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+
+
+def _forever(work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
+    """A task that does this again and again: whatever goes wrong once is logged, and must not stop it."""
+
+    async def again() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("unexpected error in %s", work.__name__)
+
+    # A fresh context: a task born inside a transaction would inherit it.
+    return asyncio.create_task(again(), context=Context())

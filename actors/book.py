@@ -1,0 +1,189 @@
+"""The wallets of one batch in memory, and what has been posted to them. Pure: time and rates are in the book."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from actors.money import AMOUNT_MAX, CURRENCIES, Rates, convert
+from actors.orders import IdempotencyKey
+from actors.refusals import AmountTooSmall, RatesUnavailable, WalletNotFound
+from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+
+DEPOSIT, WITHDRAW, TRANSFER, FEE = "DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"
+
+# The ids that the first migration gives to the system wallets: three of each, in the order of the currencies.
+SYSTEM_WALLET_IDS = {
+    (system, currency): 3 * row + column + 1
+    for row, system in enumerate(("cash", "fees", "exchange"))
+    for column, currency in enumerate(CURRENCIES)
+}
+
+# The system wallet on the other side of a movement that has only one wallet of a person.
+_CONTRA = {DEPOSIT: "cash", WITHDRAW: "cash", FEE: "fees"}
+
+
+class UsedKey(Struct, frozen=True):
+    """An idempotency key that was used, and the transaction it belongs to."""
+
+    row: KeyRow
+    transaction: TransactionRow
+
+
+class Changes(Struct):
+    """What a batch has changed, in the order in which it happened: what the ledger has to save."""
+
+    wallets: dict[int, WalletRow] = field(default_factory=dict)
+    transactions: list[TransactionRow] = field(default_factory=list)
+    entries: list[EntryRow] = field(default_factory=list)
+    keys: list[KeyRow] = field(default_factory=list)
+    messages: list[MessageRow] = field(default_factory=list)
+
+
+class Book:
+    """
+    What the rules see of the world: locked wallets, used keys, the time, the rates.
+
+    Rules change wallets only through `post` and the fee's own functions, so every change is also in `changes`.
+    """
+
+    def __init__(
+        self, *, wallets: Iterable[WalletRow], used_keys: Iterable[UsedKey], rates: Rates | None, now: datetime
+    ) -> None:
+        self.wallets = {wallet.id: wallet for wallet in wallets}
+        self.numbers = {wallet.number: wallet for wallet in self.wallets.values()}
+        self.used_keys = {key.row.id: key for key in used_keys}
+        self.rates = rates
+        self.now = now
+        self.changes = Changes()
+
+    def owned(self, wallet_id: int, caller_id: UUID) -> WalletRow:
+        """
+        The caller's wallet with this id.
+
+        Raises:
+            WalletNotFound: there is none, or it is somebody else's: nobody learns which.
+        """
+        wallet = self.wallets.get(wallet_id)
+        if wallet is None or wallet.user_id != caller_id:
+            raise WalletNotFound()
+        return wallet
+
+    def numbered(self, number: str) -> WalletRow:
+        """
+        The wallet with this number, whoever's it is.
+
+        Raises:
+            WalletNotFound: there is none.
+        """
+        wallet = self.numbers.get(number)
+        if wallet is None:
+            raise WalletNotFound("There is no wallet with this number. Check wallet_number.")
+        return wallet
+
+    def number(self, wallet_id: int | None) -> str | None:
+        """The number of a wallet in this book; None stands for the outside world."""
+        return None if wallet_id is None else self.wallets[wallet_id].number
+
+    def rate(self, base: str, quote: str) -> Decimal | None:
+        """
+        The rate from one currency to another; None where they are the same.
+
+        Raises:
+            RatesUnavailable: no rate is known, or the last one is too old to be believed.
+        """
+        if base == quote:
+            return None
+        if self.rates is None or self.now > self.rates.valid_until:
+            raise RatesUnavailable()
+        return self.rates.rate(base, quote)
+
+    def exchange(self, amount: Decimal, base: str, quote: str) -> tuple[Decimal, Decimal | None]:
+        """
+        What `amount` of one currency is in another, rounded down to the cent, and the rate used.
+
+        Raises:
+            RatesUnavailable: see `rate`.
+            AmountTooSmall: less than a cent would arrive.
+        """
+        rate = self.rate(base, quote)
+        received = amount if rate is None else convert(amount, rate)
+        if not received:
+            raise AmountTooSmall()
+        return received, rate
+
+    def post(
+        self,
+        id: UUID,
+        operation_type: str,
+        *,
+        sender: WalletRow | None = None,
+        receiver: WalletRow | None = None,
+        amount: Decimal,
+        received: Decimal | None = None,
+        rate: Decimal | None = None,
+    ) -> TransactionRow:
+        """
+        Move money and write it down: balances, one transaction, and entries that sum to zero in each currency.
+
+        The caller has made sure that it may happen. `received` is in the receiver's currency, `amount` if not given.
+        """
+        received = amount if received is None else received
+        currency = (sender or receiver).currency  # type: ignore[union-attr]  # a movement has at least one wallet
+        received_currency = (receiver or sender).currency  # type: ignore[union-attr]
+        transaction = TransactionRow(
+            id=id,
+            operation_type=operation_type,
+            amount=amount,
+            amount_currency=currency,
+            received_amount=received,
+            received_currency=received_currency,
+            exchange_rate=rate,
+            sender_id=sender.id if sender else None,
+            receiver_id=receiver.id if receiver else None,
+            created_at=self.now,
+        )
+        self.changes.transactions.append(transaction)
+        if sender:
+            self._move(id, sender, -amount)
+        if sender is None or receiver is None:
+            contra = SYSTEM_WALLET_IDS[_CONTRA[operation_type], currency]
+            self._entry(id, contra, amount if sender else -amount)
+        elif currency != received_currency:
+            self._entry(id, SYSTEM_WALLET_IDS["exchange", currency], amount)
+            self._entry(id, SYSTEM_WALLET_IDS["exchange", received_currency], -received)
+        if receiver:
+            self._move(id, receiver, received)
+        return transaction
+
+    def remember(self, key: IdempotencyKey, fingerprint: bytes, transaction: TransactionRow, balance: Decimal) -> None:
+        """Write down that a key was used for `transaction`, for the next request that brings it."""
+        row = KeyRow(
+            id=key.id,
+            user_id=key.user_id,
+            key=key.key,
+            fingerprint=fingerprint,
+            transaction_id=transaction.id,
+            balance_after=balance,
+        )
+        self.used_keys[row.id] = UsedKey(row, transaction)
+        self.changes.keys.append(row)
+
+    def changed(self, wallet: WalletRow) -> None:
+        """Have this wallet's row saved with the batch."""
+        self.changes.wallets[wallet.id] = wallet
+
+    def _move(self, transaction_id: UUID, wallet: WalletRow, amount: Decimal) -> None:
+        wallet.amount += amount
+        # A rule that lets this happen is wrong: better that its whole batch fails than that it is saved.
+        if not 0 <= wallet.amount <= AMOUNT_MAX:
+            raise AssertionError(f"wallet {wallet.id} would leave its bounds")
+        self.changed(wallet)
+        self._entry(transaction_id, wallet.id, amount, wallet.amount)
+
+    def _entry(self, transaction_id: UUID, wallet_id: int, amount: Decimal, balance: Decimal | None = None) -> None:
+        self.changes.entries.append(
+            EntryRow(transaction_id=transaction_id, wallet_id=wallet_id, amount=amount, balance_after=balance)
+        )

@@ -1,0 +1,54 @@
+"""Wallet numbers to ids. Numbers never change hands, so what was once looked up is remembered, up to a bound."""
+
+import asyncio
+from contextvars import Context
+
+from actors.refusals import WalletNotFound
+from db import ledger
+
+
+class Directory:
+    """Finds wallets by number. Numbers that are asked for while a query is under way share the next one."""
+
+    def __init__(self, *, remembered_max: int) -> None:
+        self.remembered_max = remembered_max
+        self._ids: dict[str, int] = {}
+        self._asked: dict[str, asyncio.Future[int | None]] = {}
+        self._search: asyncio.Task[None] | None = None
+
+    async def wallet_id(self, number: str) -> int:
+        """
+        The id of the wallet with this number.
+
+        Raises:
+            WalletNotFound: no person's wallet has it.
+        """
+        known = self._ids.get(number)
+        if known is not None:
+            return known
+        if number not in self._asked:
+            self._asked[number] = asyncio.get_running_loop().create_future()
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._find(), context=Context())
+        found = await asyncio.shield(self._asked[number])
+        if found is None:
+            raise WalletNotFound("There is no wallet with this number. Check wallet_number.")
+        return found
+
+    async def _find(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                found = await ledger.wallet_ids(asked)
+            except Exception as error:
+                for answer in asked.values():
+                    answer.set_exception(error)
+                continue
+            self._remember(found)
+            for number, answer in asked.items():
+                answer.set_result(found.get(number))
+
+    def _remember(self, found: dict[str, int]) -> None:
+        self._ids.update(found)
+        while len(self._ids) > self.remembered_max:
+            del self._ids[next(iter(self._ids))]

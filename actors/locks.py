@@ -1,0 +1,185 @@
+"""
+Take and release many wallets in Redis at once, with a fair hand-over between processes.
+
+Redis is for liveness only: a lock keeps two processes from queueing on the same rows. What keeps the money right is the
+row lock, so where Redis is slow, wrong or gone, every wallet counts as taken and work goes on.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
+from itertools import count
+from secrets import token_hex
+
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+# KEYS: the locks, then as many reservations. Returns the positions (from 1) of those that could not be had.
+# The value of a lock is "owner:number"; a reservation names the owner who missed it, for a moment only.
+_TAKE = """
+local token, owner, lease, reserve = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local values, most, missed = redis.call('MGET', unpack(KEYS)), #KEYS / 2, {}
+for i = 1, most do
+  local holder, waiter = values[i], values[most + i]
+  if holder and string.sub(holder, 1, #owner) ~= owner then
+    if not waiter then redis.call('SET', KEYS[most + i], owner, 'PX', reserve) end
+    missed[#missed + 1] = i
+  elseif waiter and waiter ~= owner then
+    missed[#missed + 1] = i
+  else
+    redis.call('SET', KEYS[i], token, 'PX', lease)
+    if waiter then redis.call('DEL', KEYS[most + i]) end
+  end
+end
+return missed
+"""
+
+# The same keys; ARGV: the token, the channel's prefix, then the wallets' ids. Wakes whoever has a reservation.
+_RELEASE = """
+local token, channel = ARGV[1], ARGV[2]
+local values, most, woken = redis.call('MGET', unpack(KEYS)), #KEYS / 2, {}
+for i = 1, most do
+  if values[i] == token then
+    redis.call('DEL', KEYS[i])
+    local waiter = values[most + i]
+    if waiter then woken[waiter] = (woken[waiter] and woken[waiter] .. ',' or '') .. ARGV[2 + i] end
+  end
+end
+for waiter, ids in pairs(woken) do redis.call('PUBLISH', channel .. waiter, ids) end
+return 0
+"""
+
+_CHANNEL = "wallet:freed:"
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """How long a lock lives, and what happens when it can't be had."""
+
+    lease_seconds: float = 3.0
+    """After this a lock of a process that was killed is free again."""
+    reservation_seconds: float = 0.1
+    """For so long a freed wallet is kept for the process that missed it."""
+    retry_seconds: float = 0.02
+    """A missed wallet is tried again after this, should its wake-up be lost."""
+    answer_seconds: float = 0.5
+    """A Redis that takes longer to answer counts as gone."""
+    probe_seconds: float = 0.5
+    """How often a Redis that is gone is asked whether it is back."""
+    shards: int = 1
+    """In a Redis Cluster: over how many hash slots the locks are spread."""
+
+
+class Locks:
+    """This process's side of the locks. `on_freed` is told of missed wallets that are worth another try."""
+
+    def __init__(self, redis_url: str, lease: Lease) -> None:
+        self.lease = lease
+        self.degraded = False
+        self.on_freed: Callable[[Iterable[int]], None] = lambda _: None
+        self._redis: Redis = Redis.from_url(
+            redis_url, socket_timeout=lease.answer_seconds, socket_connect_timeout=lease.answer_seconds, retry=Retry(NoBackoff(), 0)
+        )
+        self._listener: Redis = Redis.from_url(redis_url, socket_connect_timeout=lease.answer_seconds)
+        self._take = self._redis.register_script(_TAKE)
+        self._release = self._redis.register_script(_RELEASE)
+        self._owner = token_hex(8)
+        self._numbers = count(1)
+        self._releases: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen for wake-ups, and watch for a lost Redis to come back, as long as the block runs."""
+        tasks = [asyncio.create_task(work(), context=Context()) for work in (self._listen, self._probe)]
+        try:
+            yield
+        finally:
+            if self._releases:
+                await asyncio.wait(self._releases)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._redis.aclose()
+            await self._listener.aclose()
+
+    async def take(self, wallet_ids: Collection[int]) -> tuple[str, set[int]]:
+        """
+        Lock all of these wallets that can be had, in one round trip.
+
+        Returns the token that releases them, and the ids of the wallets that others hold or have reserved. With
+        Redis gone the token is empty and nothing is missed.
+        """
+        if self.degraded:
+            return "", set()
+        token = f"{self._owner}:{next(self._numbers)}"
+        lease_ms, reserve_ms = (int(seconds * 1000) for seconds in (self.lease.lease_seconds, self.lease.reservation_seconds))
+        missed: set[int] = set()
+        try:
+            for ids in self._by_shard(wallet_ids):
+                positions = await self._take(keys=self._keys(ids), args=[token, self._owner, lease_ms, reserve_ms])
+                missed.update(ids[position - 1] for position in positions)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._degrade(error)
+            return "", set()
+        return token, missed
+
+    def release_soon(self, wallet_ids: Collection[int], token: str) -> None:
+        """Release in the background what `take` gave: nobody who waits for an answer waits for this."""
+        if token and wallet_ids:
+            task = asyncio.create_task(self._release_now(wallet_ids, token), context=Context())
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+
+    def retry_soon(self, wallet_ids: Collection[int]) -> None:
+        """Call `on_freed` for these in a moment, in case nobody wakes us."""
+        asyncio.get_running_loop().call_later(self.lease.retry_seconds, self.on_freed, wallet_ids)
+
+    async def _release_now(self, wallet_ids: Collection[int], token: str) -> None:
+        # A release that fails is no harm: the lease ends by itself.
+        try:
+            for ids in self._by_shard(wallet_ids):
+                await self._release(keys=self._keys(ids), args=[token, _CHANNEL, *ids])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._degrade(error)
+
+    async def _listen(self) -> None:
+        while True:
+            with suppress(RedisError, OSError, TimeoutError):
+                async with self._listener.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(_CHANNEL + self._owner)
+                    async for message in pubsub.listen():
+                        self.on_freed([int(id) for id in message["data"].split(b",")])
+            await asyncio.sleep(self.lease.probe_seconds)
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease.probe_seconds)
+            if self.degraded:
+                with suppress(RedisError, OSError, TimeoutError):
+                    await self._redis.ping()
+                    self.degraded = False
+                    log.warning("Redis is back: wallets are locked across processes again")
+
+    def _degrade(self, error: Exception) -> None:
+        if not self.degraded:
+            self.degraded = True
+            log.warning("Redis is gone (%s): money moves on row locks alone until it is back", type(error).__name__)
+
+    def _by_shard(self, wallet_ids: Iterable[int]) -> Iterable[list[int]]:
+        shards: defaultdict[int, list[int]] = defaultdict(list)
+        for wallet_id in wallet_ids:
+            shards[wallet_id % self.lease.shards].append(wallet_id)
+        return shards.values()
+
+    def _keys(self, wallet_ids: list[int]) -> list[str]:
+        # The hash tag keeps a script's keys in one slot of a cluster.
+        tag = f"wallet:lock:{{{wallet_ids[0] % self.lease.shards}}}:"
+        locks = [f"{tag}{wallet_id}" for wallet_id in wallet_ids]
+        return locks + [f"{lock}:next" for lock in locks]

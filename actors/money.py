@@ -1,0 +1,61 @@
+"""Currencies, amounts and conversion. Pure: no clock, no I/O."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal, localcontext
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+Currency = Literal["KZT", "EUR", "USD"]
+CURRENCIES: tuple[Currency, ...] = get_args(Currency)
+
+CENT = Decimal("0.01")
+AMOUNT_MAX = Decimal("999999999999.99")
+RATE_STEP = Decimal("0.000000000001")
+
+# What JSON may call an amount: 200, 200.5, 200.00 or the same in quotes. No sign, no exponent, no space.
+_AMOUNT = re.compile(rb'("?)((?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?)\1', re.ASCII)
+
+
+class InvalidAmount(ValueError):
+    """The text is not an amount of money; the message says why, for people."""
+
+
+def amount_from_json(raw: bytes) -> Decimal:
+    """
+    The amount in a JSON number or string: positive, at most two decimals, at most 999 999 999 999.99.
+
+    It reads the bytes as they came, since a parsed number no longer shows its exponent or its third decimal.
+
+    Raises:
+        InvalidAmount: anything else.
+    """
+    match = _AMOUNT.fullmatch(raw)
+    if not match:
+        raise InvalidAmount("Expected an amount such as 200.00, with at most two decimals and below 1 000 000 000 000.")
+    amount = Decimal(match[2].decode()).quantize(CENT)
+    if not amount:
+        raise InvalidAmount("Expected an amount above zero.")
+    return amount
+
+
+class Rates(Struct, frozen=True, kw_only=True):
+    """What one US dollar costs in each currency, who said so, of what moment, and until when that is believed."""
+
+    per_dollar: Mapping[str, Decimal]
+    source: str
+    as_of: datetime
+    valid_until: datetime
+
+    def rate(self, base: str, quote: str) -> Decimal:
+        """What one unit of `base` costs in `quote`, to twelve decimals: the figure that conversions use and name."""
+        with localcontext(prec=40):
+            return (self.per_dollar[quote] / self.per_dollar[base]).quantize(RATE_STEP)
+
+
+def convert(amount: Decimal, rate: Decimal) -> Decimal:
+    """`amount` at `rate`, rounded down to the cent: the house never pays out a fraction it did not receive."""
+    with localcontext(prec=40):
+        return (amount * rate).quantize(CENT, rounding=ROUND_DOWN)

@@ -1,0 +1,99 @@
+"""What can be asked of the bank, and what it answers. Frozen and whole: an order needs nothing but a book."""
+
+from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
+from uuid import UUID
+
+from msgspec import Struct
+from uuid_utils.compat import uuid7
+
+from db.rows import TransactionRow
+
+
+class IdempotencyKey(Struct, frozen=True, kw_only=True):
+    """A client's promise that requests under this key are one request."""
+
+    user_id: UUID
+    key: str
+
+    @property
+    def id(self) -> UUID:
+        """The digest under which the key is stored: one index finds it, whoever's it is."""
+        return UUID(bytes=sha256(self.user_id.bytes + self.key.encode()).digest()[:16])
+
+
+class Deposit(Struct, frozen=True, kw_only=True):
+    """Money from outside into a wallet of the caller's."""
+
+    id: UUID
+    caller_id: UUID
+    wallet_id: int
+    amount: Decimal
+    key: IdempotencyKey | None = None
+
+
+class Withdraw(Struct, frozen=True, kw_only=True):
+    """Money out of a wallet of the caller's."""
+
+    id: UUID
+    caller_id: UUID
+    wallet_id: int
+    amount: Decimal
+    key: IdempotencyKey | None = None
+
+
+class Transfer(Struct, frozen=True, kw_only=True):
+    """Money from a wallet of the caller's to any other wallet."""
+
+    id: UUID  # becomes the transaction's id; chosen before the commit
+    caller_id: UUID
+    wallet_id: int  # the sender
+    receiver_number: str
+    amount: Decimal  # in the sender's currency, two decimals, positive
+    key: IdempotencyKey | None = None
+
+
+class ChargeFee(Struct, frozen=True, kw_only=True):
+    """The monthly fee of one wallet for the period that ended at `due_at`. Asking twice charges once."""
+
+    wallet_id: int
+    due_at: datetime
+
+    @property
+    def id(self) -> UUID:
+        return fee_id(self.wallet_id, self.due_at)
+
+
+Order = Deposit | Withdraw | Transfer | ChargeFee
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """
+    What an order did.
+
+    `transaction` is None where there was nothing to do: a fee that was not due any more, or could not be paid and
+    blocked the wallet. `balance_after` is that of the acting wallet right after the transaction.
+    """
+
+    transaction: TransactionRow | None
+    balance_after: Decimal
+    sender_number: str | None = None
+    receiver_number: str | None = None
+    blocked: bool = False  # a fee that could not be paid
+    replayed: bool = False
+
+
+def new_id() -> UUID:
+    """An id for an order and its transaction: UUIDv7, so that new rows land at the end of their index."""
+    return uuid7()
+
+
+def fee_id(wallet_id: int, due_at: datetime) -> UUID:
+    """
+    The id of the transaction that pays a wallet's fee for one period: the same whoever computes it (RFC 9562, UUIDv8).
+
+    So the primary key of `transaction` itself refuses to charge a period twice.
+    """
+    milliseconds = int(due_at.timestamp() * 1000)
+    return UUID(int=(milliseconds & 0xFFFFFFFFFFFF) << 80 | 0x8FEE << 64 | 0b10 << 62 | wallet_id & (1 << 62) - 1)

@@ -1,0 +1,93 @@
+"""Why something is turned down: each refusal has a status, a stable code and a sentence for people."""
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A request that was understood and is turned down; nothing has changed."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str]
+    title: ClassVar[str]
+    detail: ClassVar[str | None] = None
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.detail or self.title)
+
+
+class InsufficientFunds(Refusal):
+    code = "insufficient_funds"
+    title = "The wallet holds too little."
+    detail = "The amount is larger than the wallet's balance. Deposit money or send less."
+
+
+class WalletBlocked(Refusal):
+    code = "wallet_blocked"
+    title = "The wallet is blocked."
+    detail = "A monthly fee could not be paid. The wallet sends again once it has received enough to pay it."
+
+
+class SameWallet(Refusal):
+    code = "same_wallet"
+    title = "Sender and receiver are the same wallet."
+    detail = "Give the number of another wallet."
+
+
+class BalanceLimit(Refusal):
+    code = "balance_limit"
+    title = "The receiving wallet would hold too much."
+    detail = "No wallet holds more than 999 999 999 999.99. Send less."
+
+
+class AmountTooSmall(Refusal):
+    code = "amount_too_small"
+    title = "The amount is worth less than a cent in the receiver's currency."
+    detail = "Send more."
+
+
+class WalletNotFound(Refusal):
+    status = 404
+    code = "wallet_not_found"
+    title = "There is no such wallet."
+    detail = "Check the wallet's id or number."
+
+
+class IdempotencyKeyReused(Refusal):
+    status = 422
+    code = "idempotency_key_reused"
+    title = "This Idempotency-Key was used for something else."
+    detail = "Repeat the first request exactly, or choose a new key."
+
+
+class RatesUnavailable(Refusal):
+    status = 503
+    code = "rates_unavailable"
+    title = "There is no current exchange rate."
+    detail = "Money can move between wallets of one currency. Try the conversion again later."
+    retry_after_seconds = 60
+
+
+class Overloaded(Refusal):
+    status = 503
+    code = "overloaded"
+    title = "Too much is waiting."
+    detail = "Nothing has happened. Try again in a moment."
+    retry_after_seconds = 1
+
+
+class DatabaseUnavailable(Refusal):
+    status = 503
+    code = "database_unavailable"
+    title = "The database does not answer."
+    detail = "Nothing has happened. Try again in a moment."
+    retry_after_seconds = 1
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection broke during COMMIT and the database has not come back to say how it ended."""
+
+    detail = (
+        "The database was lost while it was saving, so this may have happened or not. Repeat the request with the same"
+        " Idempotency-Key, or look at the wallet's transactions before trying again."
+    )

@@ -1,0 +1,139 @@
+"""
+One batch against the database: load, apply the rules, save, commit; and what happens when that fails.
+
+Every mail is answered before `settle` returns, and after the commit.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from asyncpg.exceptions import DeadlockDetectedError, SerializationError, UniqueViolationError
+
+from actors.book import Book, UsedKey
+from actors.mailbox import Mail
+from actors.money import Rates
+from actors.orders import Receipt
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from actors.rules import apply
+from db import ledger
+from db.engine import UNAVAILABLE
+from db.transaction import CommitInDoubt, transaction
+
+log = logging.getLogger(__name__)
+
+# Another process was faster: with what it has written in view, the batch comes out otherwise.
+_OVERTAKEN = (UniqueViolationError, DeadlockDetectedError, SerializationError)
+_ATTEMPTS_OVERTAKEN = 3
+_ATTEMPTS_UNAVAILABLE = 2
+_PAUSE_SECONDS = 0.1
+
+
+async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float, in_doubt: bool = False) -> None:
+    """
+    Carry out a batch in one transaction and answer everyone.
+
+    - Overtaken by another process: it runs again.
+    - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so.
+    - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Past
+      `patience_ends`, on the event loop's clock, everyone is told that the outcome is unknown.
+    - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
+    """
+    loop = asyncio.get_running_loop()
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return _answer(mails, await _attempt(mails, rates, in_doubt))
+        except CommitInDoubt:
+            log.warning("connection lost during COMMIT of %d orders: looking up how it ended", len(mails))
+            in_doubt = True
+        except UNAVAILABLE as error:
+            if not in_doubt and attempt >= _ATTEMPTS_UNAVAILABLE:
+                log.warning("no database for %d orders: %s", len(mails), type(error).__name__)
+                return _refuse(mails, DatabaseUnavailable)
+        except Exception as error:
+            overtaken = isinstance(error, _OVERTAKEN)
+            if not overtaken or attempt >= _ATTEMPTS_OVERTAKEN:
+                return await _halve(mails, error, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+            continue
+        if in_doubt:
+            if loop.time() >= patience_ends:
+                log.error("outcome of %d orders unknown: the database has not come back", len(mails))
+                return _refuse(mails, OutcomeUnknown)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> list[Receipt | Refusal]:
+    """The batch in one transaction: what each order came to, once it is committed."""
+    async with transaction():
+        book = await _open_book(mails, rates)
+        done = await _already_done(mails, book) if in_doubt else {}
+        outcomes = [done.get(position) or _apply(mail, book) for position, mail in enumerate(mails)]
+        changes = book.changes
+        if changes.wallets:
+            await ledger.save(
+                changes.wallets.values(), changes.transactions, changes.entries, changes.keys, changes.messages
+            )
+    return outcomes
+
+
+async def _open_book(mails: list[Mail], rates: Rates | None) -> Book:
+    wallet_ids = {wallet_id for mail in mails for wallet_id in mail.wallet_ids}
+    key_ids = [key.id for mail in mails if (key := getattr(mail.order, "key", None))]
+    wallets, key_rows = await ledger.load(wallet_ids, key_ids)
+    used = await ledger.transactions([row.transaction_id for row in key_rows]) if key_rows else {}
+    used_keys = [UsedKey(row, used[row.transaction_id]) for row in key_rows]
+    return Book(wallets=wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC))
+
+
+async def _already_done(mails: list[Mail], book: Book) -> dict[int, Receipt]:
+    """
+    By position, the receipts of orders whose COMMIT was in doubt and has happened.
+
+    The wallets are locked by now, so whoever was committing has come to an end, one way or the other.
+    """
+    found = await ledger.find([(mail.order.id, mail.wallet_ids[0]) for mail in mails])
+    receipts: dict[int, Receipt] = {}
+    for position, mail in enumerate(mails):
+        if mail.order.id in found:
+            transaction, balance_after = found[mail.order.id]
+            receipts[position] = Receipt(
+                transaction=transaction,
+                balance_after=balance_after,
+                sender_number=book.number(transaction.sender_id),
+                receiver_number=book.number(transaction.receiver_id),
+            )
+    return receipts
+
+
+def _apply(mail: Mail, book: Book) -> Receipt | Refusal:
+    try:
+        return apply(mail.order, book)
+    except Refusal as refusal:
+        return refusal
+
+
+async def _halve(
+    mails: list[Mail], error: Exception, *, rates: Rates | None, patience_ends: float, in_doubt: bool
+) -> None:
+    """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
+    if len(mails) == 1:
+        log.error("order %s failed", mails[0].order.id, exc_info=error)
+        return mails[0].refuse(error)
+    middle = len(mails) // 2
+    for half in (mails[:middle], mails[middle:]):
+        await settle(half, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+
+
+def _answer(mails: list[Mail], outcomes: list[Receipt | Refusal]) -> None:
+    for mail, outcome in zip(mails, outcomes, strict=True):
+        if isinstance(outcome, Receipt):
+            mail.receive(outcome)
+        else:
+            mail.refuse(outcome)
+
+
+def _refuse(mails: list[Mail], refusal: type[Refusal]) -> None:
+    for mail in mails:
+        mail.refuse(refusal())

@@ -1,0 +1,185 @@
+"""Access and refresh tokens as signed JWTs (RFC 7519), and the guard that lets in who carries one."""
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+from time import time
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import jwt
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from msgspec import Struct
+
+from actors.refusals import Refusal
+
+ALGORITHM = "HS256"
+ISSUER = AUDIENCE = "wallet"
+# RFC 9068 names the header of access tokens; the other is ours. The type keeps one from passing as the other.
+ACCESS: Literal["at+jwt"] = "at+jwt"
+REFRESH: Literal["rt+jwt"] = "rt+jwt"
+TOKEN_LENGTH_MAX = 2048
+REMEMBERED_MAX = 10_000
+_CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
+
+
+class Lifetimes(Struct, frozen=True, kw_only=True):
+    """How long tokens are good for, and the secret before the present one, whose tokens still are."""
+
+    access_seconds: int = 15 * 60
+    refresh_seconds: int = 14 * 24 * 3600
+    reuse_grace_seconds: int = 10
+    retired_secret: str = ""
+
+
+class NotAuthenticated(Refusal):
+    status = 401
+    code = "not_authenticated"
+    title = "You are not signed in."
+    detail = "Send an access token: `Authorization: Bearer <access>`."
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class TokenInvalid(Refusal):
+    status = 401
+    code = "token_invalid"
+    title = "The token is not valid."
+    detail = "It is not one of ours, was revoked, or is of the wrong kind. Sign in again."
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+
+class TokenExpired(Refusal):
+    status = 401
+    code = "token_expired"
+    title = "The token has expired."
+    detail = "Exchange the refresh token for a new pair, or sign in again."
+    headers: Mapping[str, str] = {
+        "WWW-Authenticate": 'Bearer error="invalid_token", error_description="The token has expired"'
+    }
+
+
+class WrongCredentials(Refusal):
+    status = 401
+    code = "wrong_credentials"
+    title = "The phone number or the password is wrong."
+    detail = "Check both. It is not said which of the two was wrong."
+
+
+class Caller(Struct, frozen=True):
+    """Who is asking: `request.user` behind the guard."""
+
+    user_id: UUID
+
+
+class Claims(Struct, frozen=True, kw_only=True):
+    """What a token of ours says: whose it is, its own id, and until when it is good (Unix seconds)."""
+
+    user_id: UUID
+    token_id: UUID
+    expires_at: int
+
+
+class Tokens:
+    """Signs and reads tokens, and remembers the access tokens it has read until they expire."""
+
+    def __init__(self, secret: str, lifetimes: Lifetimes) -> None:
+        self.lifetimes = lifetimes
+        self._key_id, key = _signing_key(secret)
+        self._keys = {self._key_id: key}
+        if lifetimes.retired_secret:
+            self._keys.setdefault(*_signing_key(lifetimes.retired_secret))
+        # By the whole header value, oldest first. A verified token is the only thing that gets in here.
+        self._remembered: dict[bytes, tuple[Caller, int]] = {}
+
+    def access(self, user_id: UUID) -> str:
+        """A new access token."""
+        return self._sign(ACCESS, user_id, uuid4(), self.lifetimes.access_seconds)
+
+    def refresh(self, user_id: UUID, token_id: UUID) -> str:
+        """The refresh token of the row `token_id`."""
+        return self._sign(REFRESH, user_id, token_id, self.lifetimes.refresh_seconds)
+
+    def caller(self, authorization: bytes) -> Caller:
+        """
+        Who sends this `Authorization` header.
+
+        Raises:
+            NotAuthenticated: it has no bearer token.
+            TokenExpired, TokenInvalid: as `read`.
+        """
+        remembered = self._remembered.get(authorization)
+        if remembered is not None:
+            if remembered[1] > time():
+                return remembered[0]
+            self._remembered.pop(authorization, None)
+            raise TokenExpired()
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise NotAuthenticated()
+        claims = self.read(token.strip(), ACCESS)
+        caller = Caller(claims.user_id)
+        if len(self._remembered) >= REMEMBERED_MAX:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[authorization] = (caller, claims.expires_at)
+        return caller
+
+    def read(self, token: bytes | str, kind: Literal["at+jwt", "rt+jwt"]) -> Claims:
+        """
+        What a token of the given kind says.
+
+        Raises:
+            TokenExpired: it is ours, and its time is over.
+            TokenInvalid: it is anything else.
+        """
+        if len(token) > TOKEN_LENGTH_MAX:
+            raise TokenInvalid()
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("typ") != kind:
+                raise TokenInvalid()
+            claims = jwt.decode(
+                token,
+                self._keys[header["kid"]],
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": _CLAIMS},
+            )
+            return Claims(user_id=UUID(claims["sub"]), token_id=UUID(claims["jti"]), expires_at=claims["exp"])
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired() from None
+        # A token is whatever someone sent: not base64, not JSON, nested a thousand deep, a key we never had.
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise TokenInvalid() from None
+
+    def _sign(self, kind: str, user_id: UUID, token_id: UUID, seconds: int) -> str:
+        now = int(time())
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user_id), "jti": str(token_id)}
+        return jwt.encode(
+            {**claims, "iat": now, "exp": now + seconds},
+            self._keys[self._key_id],
+            algorithm=ALGORITHM,
+            headers={"typ": kind, "kid": self._key_id},
+        )
+
+
+async def signed_in(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """
+    Let in who carries a good access token, and put the `Caller` where `request.user` finds it.
+
+    Raises:
+        NotAuthenticated, TokenExpired, TokenInvalid: each a 401 that says how to sign in (RFC 6750).
+    """
+    # On the path of every payment: the raw headers are a short list, and a parsed view of them costs more to build.
+    for name, value in connection.scope["headers"]:
+        if name == b"authorization":
+            connection.scope["user"] = connection.app.state.tokens.caller(value)
+            return
+    raise NotAuthenticated()
+
+
+def _signing_key(secret: str) -> tuple[str, bytes]:
+    """A key for tokens only, and the id by which a token names it; neither tells of the secret or the other."""
+    key = hmac.digest(secret.encode(), b"wallet token signatures", "sha256")
+    return sha256(b"key id:" + key).hexdigest()[:8], key

@@ -1,0 +1,180 @@
+"""The `wallet` command. Thin: each command imports what it needs when it runs, so that `--help` is quick."""
+
+import asyncio
+import logging
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def wallet() -> None:
+    """An electronic-wallet payment API, and everything around it."""
+
+
+@wallet.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="API processes.")
+def serve(port: int, workers: int) -> None:
+    """Everything on this machine: PostgreSQL, Valkey, migrations, API and worker."""
+    _environment(with_running=False)
+    from app.serve import serve
+
+    serve(port=port, workers=workers)
+
+
+@wallet.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
+@click.option("--fd", type=int, hidden=True, help="Given by a supervisor: the socket it listens on.")
+def api(host: str, port: int, workers: int, fd: int | None) -> None:
+    """The HTTP API alone, against DATABASE_URL and REDIS_URL."""
+    settings = _settings(supervised=fd is not None, log_level=logging.INFO)
+    from app.listen import listen, serve_http
+
+    if fd is not None:
+        from socket import socket
+
+        serve_http(settings, socket(fileno=fd))
+    elif workers == 1:
+        serve_http(settings, listen(host, port))
+    else:
+        from app.serve import serve_api
+
+        serve_api(host=host, port=port, workers=workers)
+
+
+@wallet.command()
+@click.option("--supervised", is_flag=True, hidden=True, help="Given by a supervisor: end when it ends.")
+def worker(supervised: bool) -> None:
+    """The task worker alone, against DATABASE_URL and REDIS_URL: mail, exchange rates, fees, upkeep."""
+    settings = _settings(supervised=supervised, log_level=logging.INFO)
+    from app.once import worker_settings
+    from tasks.worker import run_worker
+
+    asyncio.run(run_worker(worker_settings(settings)))
+
+
+@wallet.command()
+@click.option("--check", is_flag=True, help="Only tell, without a database, whether a migration is missing.")
+def migrate(check: bool) -> None:
+    """Run the migrations that have not run yet."""
+    _environment()
+    if check:
+        from db.migrate import missing_changes
+
+        if missing := asyncio.run(missing_changes()):
+            raise click.ClickException(
+                f"The tables differ from the migrations in {len(missing)} places; write one with"
+                " `.venv/bin/piccolo migrations new db --auto`."
+            )
+        click.echo("No migration is missing.")
+        return
+    from app.settings import load_settings
+    from db.migrate import migrate
+
+    settings = load_settings(os.environ, needs=("DATABASE_URL",))
+    done = asyncio.run(migrate(settings.database_url))
+    click.echo("\n".join(f"Migrated: {name}" for name in done) or "Nothing to migrate.")
+
+
+@wallet.command()
+def fees() -> None:
+    """Charge the fees that are due now."""
+    settings = _settings()
+    from app.once import charge_fees, json_line
+
+    click.echo(json_line(asyncio.run(charge_fees(settings))))
+
+
+@wallet.command()
+@click.option("--accept", is_flag=True, help="Believe the source, however much its rates have changed.")
+def rates(accept: bool) -> None:
+    """Fetch exchange rates now."""
+    settings = _settings()
+    from app.once import get_rates, json_line
+
+    fetched = asyncio.run(get_rates(settings, accept=accept))
+    if refused := fetched.outcome in ("failed", "rejected"):
+        click.echo(f"The rates were not taken: {fetched.reason}", err=True)
+    click.echo(json_line(fetched))
+    sys.exit(1 if refused and not fetched.snapshot_in_use else 0)
+
+
+@wallet.command()
+def audit() -> None:
+    """Prove the ledger; exit 1 and tell where it does not hold."""
+    _environment()
+    from app.once import json_line, prove
+    from app.settings import load_settings
+
+    report = asyncio.run(prove(load_settings(os.environ, needs=("DATABASE_URL",))))
+    for finding in report.findings:
+        click.echo(
+            f"Does not hold: {finding.rule}, in {finding.count} places: {', '.join(finding.examples[:3])}", err=True
+        )
+    click.echo(json_line(report))
+    sys.exit(0 if report.ok else 1)
+
+
+@wallet.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running development server.")
+def demo(url: str) -> None:
+    """Act as two new users against a running server: register, deposit, send, read the statement."""
+    from app.demo import demo
+
+    demo(url)
+
+
+def _settings(*, supervised: bool = False, log_level: int = logging.WARNING) -> "Settings":
+    """The settings of a part that runs alone. A supervised one first makes sure not to outlive its supervisor."""
+    if supervised:
+        from app.listen import end_with_supervisor
+
+        end_with_supervisor()
+    _environment(log_level=log_level)
+    from app.settings import load_settings
+
+    return load_settings(os.environ)
+
+
+def _environment(*, with_running: bool = True, log_level: int = logging.WARNING) -> None:
+    """Complete the environment before anything imports the database engine, which reads it."""
+    from app.environment import complete_environment
+
+    complete_environment(with_running=with_running)
+    # Piccolo warns of a table named `user`, which it quotes everywhere, and of a database that is not there, which is
+    # no news to a command that needs none and is said properly by one that does.
+    warnings.filterwarnings("ignore", module="piccolo")
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "saq", "mail.log", "asyncio", "piccolo"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the command; what a user can mend is told in one sentence, on stderr."""
+    try:
+        sys.exit(wallet.main(prog_name="wallet", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Exception as error:
+        from app.sentences import sentence
+
+        if said := sentence(error):
+            click.echo(f"Error: {said}", err=True)
+            sys.exit(1)
+        raise
+
+
+if __name__ == "__main__":
+    main()

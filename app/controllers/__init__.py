@@ -1,0 +1,1 @@
+"""One noun a file, its body structs beside it."""

@@ -1,0 +1,77 @@
+"""The development mailbox: what the application would have sent, to read in a browser or from a test."""
+
+from html import escape
+from typing import Any
+
+import msgspec
+from litestar import Controller, MediaType, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
+from redis.asyncio import Redis
+
+from tasks.mailbox import Mail, read_mailbox
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8883; --soft: #8889; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2.5rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0; }
+header p { margin: .2rem 0 1.5rem; opacity: .7; }
+form { display: flex; gap: .5rem; margin-bottom: 1.5rem; }
+input { flex: 1; min-width: 0; font: inherit; padding: .4rem .7rem; }
+input, button { border: 1px solid var(--soft); border-radius: .5rem; }
+button { font: inherit; padding: .4rem 1rem; cursor: pointer; }
+article { border: 1px solid var(--line); border-radius: .75rem; padding: 1rem 1.25rem; margin-bottom: 1rem; }
+article h2 { font-size: 1.05rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
+article small { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; opacity: .7; }
+pre { font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; margin: .8rem 0 0; }
+.empty { border: 1px dashed var(--soft); border-radius: .75rem; padding: 2.5rem; text-align: center; opacity: .7; }
+"""
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    # The page shows text from outside: it is escaped, and nothing in it could run or load anything all the same.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
+    "Vary": "Accept",
+}
+
+
+class MailboxController(Controller):
+    """Development only: in production this route does not exist."""
+
+    path = "/dev/mailbox"
+    include_in_schema = False
+
+    @get("/")
+    async def read(
+        self,
+        request: Request[Any, Any, Any],
+        redis: NamedDependency[Redis],
+        to: FromQuery[str | None] = None,
+    ) -> Response[bytes]:
+        """The messages, newest first, `?to=` an address only: a page, or JSON where the client asks for it."""
+        mails = await read_mailbox(redis, to or None)
+        if request.accept.best_match(["text/html", "application/json"]) == "application/json":
+            return Response(msgspec.json.encode(mails), media_type=MediaType.JSON, headers=_HEADERS)
+        return Response(page(mails, to or "").encode(), media_type=MediaType.HTML, headers=_HEADERS)
+
+
+def page(mails: list[Mail], to: str) -> str:
+    """The mailbox as an HTML page that needs nothing else to show."""
+    found = "".join(_article(mail) for mail in mails)
+    empty = f"No mail for {escape(to)} yet." if to else "No mail yet. Register someone and look again."
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mailbox</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
+        "<header><h1>Mailbox</h1><p>What would have been sent. In development nothing leaves this machine.</p></header>"
+        '<form><input name="to" type="search" aria-label="Recipient" placeholder="Only mail to this address"'
+        f' value="{escape(to)}"><button>Show</button></form>'
+        f"<main>{found or f'<p class=empty>{empty}</p>'}</main></body></html>"
+    )
+
+
+def _article(mail: Mail) -> str:
+    return (
+        f"<article><h2>{escape(mail.subject)}</h2><small><span>to {escape(mail.to)}</span>"
+        f'<time datetime="{mail.sent_at.isoformat()}">{mail.sent_at:%d %B %Y, %H:%M:%S} UTC</time></small>'
+        f"<pre>{escape(mail.text)}</pre></article>"
+    )

@@ -1,0 +1,140 @@
+"""Money: deposit, withdraw, transfer, and the history of it."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, JSONBody, QueryParameter
+from msgspec import Meta, Raw, Struct
+
+from actors.bank import Bank
+from actors.orders import Deposit, IdempotencyKey, Receipt, Transfer, Withdraw, new_id
+from app.auth import Caller, signed_in
+from app.bodies import PlainText, amount_field
+from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
+from app.problems import problems
+from app.queries import OperationType, TransactionView, history, receipt_view, wallet_of
+
+_REFUSALS = problems(400, 401, 404, 413, 415, 422, 503)
+
+
+class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
+    """An amount in the wallet's currency."""
+
+    amount: Raw
+
+
+class TransferBody(Struct, frozen=True, kw_only=True):
+    """An amount in the sender's currency, and the ten digits of the wallet that receives it."""
+
+    wallet_number: Annotated[PlainText, Meta(max_length=64, examples=["4000000000"])]
+    amount: Raw
+
+
+class PaymentsController(Controller):
+    """What moves money, each an order to the bank."""
+
+    path = "/users/wallets/{wallet_id:str}"
+    tags = ["Payments"]
+    guards = [signed_in]
+
+    @post("/deposit", summary="Deposit money", responses=_REFUSALS)
+    async def deposit(
+        self,
+        request: Request[Caller, Any, Any],
+        wallet_id: WalletId,
+        data: JSONBody[DepositOrWithdraw],
+        bank: NamedDependency[Bank],
+        idempotency_key: IdempotencyKeyHeader = None,
+    ) -> Response[TransactionView]:
+        """Put money into a wallet of yours. If it is blocked and can now pay its fee, the fee is taken at once."""
+        caller_id = request.user.user_id
+        order = Deposit(
+            id=new_id(),
+            caller_id=caller_id,
+            wallet_id=wallet_id_in(wallet_id),
+            amount=amount_field(data.amount),
+            key=_key(caller_id, idempotency_key),
+        )
+        return _answer(await bank.perform(order))
+
+    @post("/withdraw", summary="Withdraw money", responses=_REFUSALS)
+    async def withdraw(
+        self,
+        request: Request[Caller, Any, Any],
+        wallet_id: WalletId,
+        data: JSONBody[DepositOrWithdraw],
+        bank: NamedDependency[Bank],
+        idempotency_key: IdempotencyKeyHeader = None,
+    ) -> Response[TransactionView]:
+        """Take money out of a wallet of yours."""
+        caller_id = request.user.user_id
+        order = Withdraw(
+            id=new_id(),
+            caller_id=caller_id,
+            wallet_id=wallet_id_in(wallet_id),
+            amount=amount_field(data.amount),
+            key=_key(caller_id, idempotency_key),
+        )
+        return _answer(await bank.perform(order))
+
+    @post("/transfer", summary="Send money", responses=_REFUSALS)
+    async def transfer(
+        self,
+        request: Request[Caller, Any, Any],
+        wallet_id: WalletId,
+        data: JSONBody[TransferBody],
+        bank: NamedDependency[Bank],
+        idempotency_key: IdempotencyKeyHeader = None,
+    ) -> Response[TransactionView]:
+        """Send money to any wallet, converted at the current rate where the currencies differ."""
+        caller_id = request.user.user_id
+        order = Transfer(
+            id=new_id(),
+            caller_id=caller_id,
+            wallet_id=wallet_id_in(wallet_id),
+            receiver_number=data.wallet_number,
+            amount=amount_field(data.amount),
+            key=_key(caller_id, idempotency_key),
+        )
+        return _answer(await bank.perform(order))
+
+    @get("/transactions", summary="A wallet's history", responses=problems(400, 401, 404, 503))
+    async def transactions(
+        self,
+        request: Request[Caller, Any, Any],
+        wallet_id: WalletId,
+        limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many, at most 200.")] = 50,
+        operation_type: FromQuery[OperationType | None] = None,
+        since: Annotated[str | None, QueryParameter(description="ISO 8601 with time zone; inclusive.")] = None,
+        until: Annotated[str | None, QueryParameter(description="ISO 8601 with time zone; exclusive.")] = None,
+        cursor: Annotated[str | None, QueryParameter(description="From the `Link` header of the page before.")] = None,
+    ) -> Response[list[TransactionView]]:
+        """The wallet's transactions, newest first. `Link: <…>; rel="next"` (RFC 8288) leads to the next page."""
+        wallet = await wallet_of(request.user.user_id, wallet_id_in(wallet_id))
+        page = await history(
+            wallet.id,
+            limit=limit,
+            operation_type=operation_type,
+            since=instant(since, "since", EARLIEST),
+            until=instant(until, "until", LATEST),
+            cursor=cursor,
+        )
+        headers = {"Link": _next_page(request, page.next_cursor)} if page.next_cursor else None
+        return Response(page.transactions, headers=headers)
+
+
+def _key(caller_id: Any, header: str | None) -> IdempotencyKey | None:
+    return IdempotencyKey(user_id=caller_id, key=header) if header is not None else None
+
+
+def _answer(receipt: Receipt) -> Response[TransactionView]:
+    headers = {"Idempotent-Replayed": "true"} if receipt.replayed else None
+    return Response(receipt_view(receipt), status_code=201, headers=headers)
+
+
+def _next_page(request: Request[Any, Any, Any], cursor: str) -> str:
+    """The same query with another cursor."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'

@@ -1,0 +1,129 @@
+"""The body of `PATCH /users/update/`, which comes as JSON or as a form with a file."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import FormMultiDict, UploadFile
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.bodies import decode
+from app.images import BYTES_MAX, ImageTooLarge
+from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
+from app.profiles import ProfileChanges
+
+NAME_LENGTH_MAX = 150
+# C0, DEL and C1. Not `$` at the end: in Python it lets one line feed through.
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
+
+Name = Annotated[str, Meta(max_length=NAME_LENGTH_MAX, pattern=_NO_CONTROLS)]
+
+
+class UpdatePersonalInfo(Struct, frozen=True):
+    """What is to change. Here the image can only be removed: a new one comes as a file."""
+
+    first_name: Name | UnsetType = UNSET
+    last_name: Name | UnsetType = UNSET
+    profile_image: UnsetType | None = UNSET
+
+    def changes(self, image: bytes | UnsetType = UNSET) -> ProfileChanges:
+        """The names given, and the image: a new one, or none."""
+        return ProfileChanges(
+            first_name=self.first_name,
+            last_name=self.last_name,
+            image=self.profile_image if image is UNSET else image,
+        )
+
+
+async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
+    """
+    What the request asks to change.
+
+    Raises:
+        UnsupportedMediaType: it is neither JSON nor a form.
+        ValidationFailed: it is one, and not valid.
+        ImageTooLarge: the file is beyond 5 MiB.
+    """
+    media_type = request.content_type[0]
+    if media_type in ("", "application/json"):
+        return decode(await request.body(), UpdatePersonalInfo).changes()
+    if media_type == "multipart/form-data":
+        return await _from_form(request)
+    raise UnsupportedMediaType("Send the body as application/json or multipart/form-data.")
+
+
+async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:
+    try:
+        form = await request.form()
+    # The client names each part's charset: it may not exist, or not fit the bytes.
+    except (ValueError, LookupError):
+        raise ValidationFailed(detail="The form can't be read.") from None
+    try:
+        names = {name: _text(form, name) for name in ("first_name", "last_name") if name in form}
+        return _convert(names).changes(await _image(form))
+    finally:
+        await form.close()
+
+
+def _convert(names: dict[str, str]) -> UpdatePersonalInfo:
+    for name, text in names.items():
+        try:
+            # As `decode` does for JSON, but with the field at hand.
+            msgspec.convert(text, Name)
+            text.encode()  # UTF-7 can smuggle in half a surrogate pair
+        except msgspec.ValidationError as error:
+            raise ValidationFailed(FieldError(field=name, message=str(error))) from None
+        except UnicodeEncodeError:
+            raise ValidationFailed(FieldError(field=name, message="Expected text.")) from None
+    return UpdatePersonalInfo(first_name=names.get("first_name", UNSET), last_name=names.get("last_name", UNSET))
+
+
+def _text(form: FormMultiDict, name: str) -> str:
+    values = form.getall(name)
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise ValidationFailed(FieldError(field=name, message="Expected one text."))
+    return values[0]
+
+
+async def _image(form: FormMultiDict) -> bytes | UnsetType:
+    """The file's bytes; a browser sends an empty text for a file that was not chosen."""
+    values = form.getall("profile_image") if "profile_image" in form else []
+    if values in ([], [""]):
+        return UNSET
+    if len(values) != 1 or not isinstance(values[0], UploadFile):
+        raise ValidationFailed(FieldError(field="profile_image", message="Expected one file, sent with a file name."))
+    content = await values[0].read(BYTES_MAX + 1)
+    if len(content) > BYTES_MAX:
+        raise ImageTooLarge()
+    return content
+
+
+_NAME_SCHEMA = Schema(type=OpenAPIType.STRING, max_length=NAME_LENGTH_MAX, examples=["Ann"])
+_FILE_SCHEMA = Schema(
+    type=OpenAPIType.STRING,
+    content_media_type="application/octet-stream",
+    description="PNG, JPEG or WebP, at most 5 MiB.",
+)
+_REMOVAL_SCHEMA = Schema(type=OpenAPIType.NULL, description="Removes the image.")
+
+
+@dataclass
+class ProfileOperation(Operation):
+    """Describes both forms of the body, which the handler takes apart by itself."""
+
+    def __post_init__(self) -> None:
+        """Add the request body."""
+        names = {"first_name": _NAME_SCHEMA, "last_name": _NAME_SCHEMA}
+        bodies = {
+            "application/json": {**names, "profile_image": _REMOVAL_SCHEMA},
+            "multipart/form-data": {**names, "profile_image": _FILE_SCHEMA},
+        }
+        self.request_body = RequestBody(
+            required=True,
+            content={
+                media_type: OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT, properties=dict(properties)))
+                for media_type, properties in bodies.items()
+            },
+        )

@@ -1,0 +1,171 @@
+"""`/users/`: registration, tokens, passwords and the profile."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from app.auth import Caller, signed_in
+from app.bodies import PlainText
+from app.codes import Session
+from app.controllers.profile_form import ProfileOperation, profile_changes
+from app.images import BYTES_MAX
+from app.passwords import LENGTH_MAX, LENGTH_MIN
+from app.people import People
+from app.problems import problems
+from app.profiles import UserView
+from app.refresh import TokenPair
+
+# The file, the names and what multipart/form-data puts around them.
+FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
+
+Asked = Request[Caller, Any, Any]
+Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
+Phone = Annotated[
+    PlainText, Meta(max_length=40, examples=["+77011234567"], description="With its country code, or a local one.")
+]
+Password = Annotated[
+    PlainText, Meta(min_length=LENGTH_MIN, max_length=LENGTH_MAX, examples=["correct horse battery staple"])
+]
+Code = Annotated[PlainText, Meta(max_length=16, examples=["042137"], description="The six digits that were sent.")]
+Refresh = Annotated[PlainText, Meta(max_length=2048, description="The refresh token of the last pair.")]
+
+
+class CreateUser(Struct, frozen=True):
+    """Who wants to register."""
+
+    email: Email
+    phone_number: Phone
+    password: Password
+
+
+class VerifyUser(Struct, frozen=True):
+    """A session and the code that was sent for it."""
+
+    session_id: UUID
+    code: Code
+
+
+class UpdatePassword(Struct, frozen=True):
+    """The current password and the one that is to replace it."""
+
+    password: Password
+    new_password: Password
+
+
+class CreateToken(Struct, frozen=True):
+    """Who signs in."""
+
+    phone_number: Phone
+    password: Password
+
+
+class TokenRefresh(Struct, frozen=True):
+    """The refresh token to be exchanged. `access` is not needed and not looked at."""
+
+    refresh: Refresh
+    access: Any = None
+
+
+class UsersController(Controller):
+    """People, and how they prove who they are."""
+
+    path = "/users"
+    tags = ("Users",)
+
+    @get("/", summary="Your profile", guards=[signed_in], responses=problems(401, 503))
+    async def profile(self, request: Asked, people: NamedDependency[People]) -> UserView:
+        """Who you are, with your wallets."""
+        return await people.profiles.view(request.user.user_id)
+
+    @post("/create", summary="Start a registration", responses=problems(400, 415, 429, 503))
+    async def create(self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]) -> Session:
+        """
+        A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
+        `expires_in` seconds.
+
+        The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
+        """
+        return await people.register(
+            email=data.email, phone=data.phone_number, password=data.password, address=address(request)
+        )
+
+    @post("/verify", summary="Finish a registration", responses=problems(400, 415, 429, 503))
+    async def verify(self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]) -> UserView:
+        """A code is good for one use within five minutes, and for five tries."""
+        return await people.confirm_registration(session_id=data.session_id, code=data.code, address=address(request))
+
+    @post("/token/create", summary="Sign in", responses=problems(400, 401, 415, 429, 503))
+    async def create_token(
+        self, request: Asked, data: JSONBody[CreateToken], people: NamedDependency[People]
+    ) -> TokenPair:
+        """
+        An access token for the `Authorization` header, and a refresh token for the next pair.
+
+        An unknown phone number and a wrong password are answered alike.
+        """
+        return await people.sign_in(phone=data.phone_number, password=data.password, address=address(request))
+
+    @post("/token/refresh", summary="Exchange a refresh token", responses=problems(400, 401, 415, 429, 503))
+    async def refresh_token(
+        self, request: Asked, data: JSONBody[TokenRefresh], people: NamedDependency[People]
+    ) -> TokenPair:
+        """
+        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes every token
+        that came of the same sign-in.
+        """
+        return await people.refresh(data.refresh, address=address(request))
+
+    @post(
+        "/password/update",
+        summary="Start a change of password",
+        guards=[signed_in],
+        responses=problems(400, 401, 415, 429, 503),
+    )
+    async def update_password(
+        self, request: Asked, data: JSONBody[UpdatePassword], people: NamedDependency[People]
+    ) -> Session:
+        """A six-digit code goes out as at registration; give it to `/users/password/verify/`."""
+        return await people.change_password(
+            request.user.user_id,
+            password=data.password,
+            new_password=data.new_password,
+            address=address(request),
+        )
+
+    @patch(
+        "/password/verify",
+        summary="Finish a change of password",
+        guards=[signed_in],
+        responses=problems(400, 401, 415, 429, 503),
+    )
+    async def verify_password(
+        self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
+    ) -> UserView:
+        """The new password counts from now on, and every refresh token is revoked: sign in again."""
+        return await people.confirm_password(
+            request.user.user_id, session_id=data.session_id, code=data.code, address=address(request)
+        )
+
+    @patch(
+        "/update",
+        summary="Change your profile",
+        guards=[signed_in],
+        request_max_body_size=FORM_BYTES_MAX,
+        operation_class=ProfileOperation,
+        responses=problems(400, 401, 413, 415, 503),
+    )
+    async def update(self, request: Asked, people: NamedDependency[People]) -> UserView:
+        """
+        Names, and a profile image: as JSON, where `"profile_image": null` removes it, or as a form with a PNG, JPEG or
+        WebP file of at most 5 MiB. The image is kept upright and without its metadata, at most 2048 pixels a side.
+        """
+        return await people.profiles.update(request.user.user_id, await profile_changes(request))
+
+
+def address(request: Asked) -> str:
+    """Where the request comes from, as far as the server in front tells."""
+    return request.client.host if request.client else ""

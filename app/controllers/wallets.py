@@ -1,0 +1,67 @@
+"""Wallets: open, list, look at, rename."""
+
+from typing import Annotated, Any
+
+from litestar import Controller, Request, get, patch, post
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from actors.money import Currency
+from app.auth import Caller, signed_in
+from app.bodies import NOT_BLANK
+from app.parameters import WalletId, wallet_id_in
+from app.problems import problems
+from app.queries import WalletView, wallet_of, wallets_of
+from app.wallets import open_wallet, rename_wallet
+
+WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
+
+
+class CreateWallet(Struct, frozen=True, kw_only=True):
+    """A wallet to be opened."""
+
+    name: WalletName = "My wallet"
+    amount_currency: Currency = "KZT"
+
+
+class UpdateWallet(Struct, frozen=True, kw_only=True):
+    """What can be changed of a wallet."""
+
+    name: WalletName | None = None
+
+
+class WalletsController(Controller):
+    """The caller's wallets."""
+
+    path = "/users/wallets"
+    tags = ["Wallets"]
+    guards = [signed_in]
+
+    @get("/", summary="List your wallets", responses=problems(401, 503))
+    async def list_wallets(self, request: Request[Caller, Any, Any]) -> list[WalletView]:
+        """All wallets of the caller, in the order in which they were opened."""
+        return await wallets_of(request.user.user_id)
+
+    @post("/create", summary="Open a wallet", responses=problems(400, 401, 413, 415, 503))
+    async def create_wallet(self, request: Request[Caller, Any, Any], data: JSONBody[CreateWallet]) -> WalletView:
+        """
+        Open a wallet in KZT, EUR or USD; each person has at most one in a currency.
+
+        It pays 200 KZT every 30 days, and is blocked while it can't.
+        """
+        return await open_wallet(request.user.user_id, name=data.name.strip(), currency=data.amount_currency)
+
+    @get("/{wallet_id:str}", summary="Look at a wallet", responses=problems(401, 404, 503))
+    async def get_wallet(self, request: Request[Caller, Any, Any], wallet_id: WalletId) -> WalletView:
+        """One wallet of the caller: its balance, and whether it may send."""
+        return await wallet_of(request.user.user_id, wallet_id_in(wallet_id))
+
+    @patch("/{wallet_id:str}/update", summary="Rename a wallet", responses=problems(400, 401, 404, 413, 415, 503))
+    async def update_wallet(
+        self, request: Request[Caller, Any, Any], wallet_id: WalletId, data: JSONBody[UpdateWallet]
+    ) -> WalletView:
+        """Give a wallet another name, of at most 30 characters."""
+        user_id, id = request.user.user_id, wallet_id_in(wallet_id)
+        if data.name is None:
+            return await wallet_of(user_id, id)
+        return await rename_wallet(user_id, id, data.name.strip())

@@ -1,0 +1,149 @@
+"""Rate limits that hold across processes, counted in Redis."""
+
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
+from time import monotonic
+from uuid import UUID
+
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from actors.refusals import Refusal
+
+log = logging.getLogger(__name__)
+
+QUARTER_SECONDS = 900
+HOUR_SECONDS = 3600
+
+
+class RateLimits(Struct, frozen=True, kw_only=True):
+    """How many are let through in a window; 0 switches a limit off. Those by address are off in development."""
+
+    sign_ins_per_phone: int = 30  # in a quarter of an hour
+    sign_ins_per_address: int = 100  # in a quarter of an hour
+    refreshes_per_address: int = 300  # in a quarter of an hour
+    codes_per_phone: int = 20  # in an hour
+    codes_per_email: int = 20  # in an hour
+    codes_per_address: int = 60  # in an hour
+    verifications_per_address: int = 60  # in a quarter of an hour
+    password_checks_per_user: int = 20  # in an hour
+
+
+class RateLimited(Refusal):
+    """Too many requests of one kind. The headers are those of draft-ietf-httpapi-ratelimit-headers-10."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests."
+
+    def __init__(self, policy: str, *, most: int, window_seconds: int, wait_seconds: int) -> None:
+        self.headers: Mapping[str, str] = {
+            "Retry-After": str(wait_seconds),
+            "RateLimit": f'"{policy}";r=0;t={wait_seconds}',
+            "RateLimit-Policy": f'"{policy}";q={most};w={window_seconds}',
+        }
+        super().__init__(f"At most {most} in {window_seconds // 60} minutes. Try again in {wait_seconds} seconds.")
+
+
+class _Count(Struct, frozen=True):
+    """One thing to be counted: for whom, under which policy."""
+
+    policy: str
+    who: str
+    most: int
+    window_seconds: int
+
+    @property
+    def key(self) -> str:
+        # A digest: keys stay short whatever was sent, and nobody's address stands in them.
+        return f"wallet:limit:{self.policy}:{sha256(self.who.encode()).hexdigest()[:32]}"
+
+
+class RateLimiter:
+    """
+    Counts in fixed windows that begin with the first request: one INCR each, exact for a limit's purpose of slowing
+    guesses, though up to twice as many can pass around a window's edge.
+
+    It counts what was asked, before anyone looks whether that person exists: the known and the unknown are limited
+    alike. Without Redis nothing is limited: being guessed at is the lesser harm than nobody getting in.
+    """
+
+    def __init__(self, redis: Redis, limits: RateLimits, *, per_address: bool) -> None:
+        self._redis = redis
+        self._limits = limits
+        self._per_address = per_address
+        self._quiet_until = 0.0
+
+    async def sign_in(self, phone_number: str, address: str) -> None:
+        """Count a sign-in. Raises `RateLimited`, as do the others."""
+        most = self._limits
+        await self._count(
+            _Count("sign-ins-per-phone", phone_number, most.sign_ins_per_phone, QUARTER_SECONDS),
+            self._address("sign-ins-per-address", address, most.sign_ins_per_address, QUARTER_SECONDS),
+        )
+
+    async def refresh(self, address: str) -> None:
+        """Count an exchange of a refresh token."""
+        most = self._limits.refreshes_per_address
+        await self._count(self._address("refreshes-per-address", address, most, QUARTER_SECONDS))
+
+    async def code(self, email: str, phone_number: str, address: str) -> None:
+        """Count a code that is about to be sent, or a notice in its place."""
+        most = self._limits
+        await self._count(
+            _Count("codes-per-email", email, most.codes_per_email, HOUR_SECONDS),
+            _Count("codes-per-phone", phone_number, most.codes_per_phone, HOUR_SECONDS),
+            self._address("codes-per-address", address, most.codes_per_address, HOUR_SECONDS),
+        )
+
+    async def verification(self, address: str) -> None:
+        """Count a try at a code."""
+        most = self._limits.verifications_per_address
+        await self._count(self._address("verifications-per-address", address, most, QUARTER_SECONDS))
+
+    async def password_check(self, user_id: UUID) -> None:
+        """Count a try at the current password by someone who is signed in."""
+        most = self._limits.password_checks_per_user
+        await self._count(_Count("password-checks-per-user", str(user_id), most, HOUR_SECONDS))
+
+    def _address(self, policy: str, address: str, most: int, window_seconds: int) -> _Count:
+        return _Count(policy, network(address), most if self._per_address else 0, window_seconds)
+
+    async def _count(self, *counts: _Count) -> None:
+        active = [count for count in counts if count.most]
+        if not active:
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for count in active:
+                    pipe.incr(count.key)
+                    pipe.expire(count.key, count.window_seconds, nx=True)
+                    pipe.ttl(count.key)
+                replies = await pipe.execute()
+        except (RedisError, OSError) as error:
+            self._say_once_a_minute(error)
+            return
+        for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):
+            if used > count.most:
+                raise RateLimited(
+                    count.policy, most=count.most, window_seconds=count.window_seconds, wait_seconds=max(wait, 1)
+                )
+
+    def _say_once_a_minute(self, error: Exception) -> None:
+        if monotonic() >= self._quiet_until:
+            self._quiet_until = monotonic() + 60
+            log.warning("rate limits do not apply: Redis does not answer (%s)", type(error).__name__)
+
+
+def network(address: str) -> str:
+    """Who an address belongs to: itself, but of IPv6 the /64 that one customer is usually given."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address) and not ip.ipv4_mapped:
+        return str(IPv6Address(int(ip) >> 64 << 64))
+    return str(getattr(ip, "ipv4_mapped", None) or ip)

@@ -1,0 +1,76 @@
+"""One HTTP process: a socket, the application behind it, and an end when its supervisor ends."""
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+BACKLOG = 2048
+GRACE_SECONDS = 20
+
+
+class PortTaken(Exception):
+    """Nothing can listen there; the message is a sentence for people."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """
+    A listening socket. Whoever connects from now on waits until a process accepts.
+
+    Raises:
+        PortTaken: somebody else listens there, or we may not.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(f"Port {port} is taken: stop what uses it, or choose another port.") from None
+        raise PortTaken(f"Nothing can listen on {host}, port {port}: {error.strerror}.") from None
+    return listener
+
+
+def serve_http(settings: "Settings", listener: socket.socket) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first."""
+    import uvicorn
+
+    from app.main import create_app
+
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    # uvicorn raises the signal that stopped it once more when it is done: a wanted end, not a crash.
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: sys.exit(0))
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def end_with_supervisor() -> None:
+    """
+    Die at once when the supervisor does, however it ends.
+
+    Our standard input is a pipe that it holds open and never writes to, so the end of it is the end of the supervisor.
+    """
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with supervisor", daemon=True).start()

@@ -1,0 +1,124 @@
+"""`create_app`: every object is made here, and handed to those who need it. Routes, plugins, lifespan, nothing else."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import RedocRenderPlugin, ScalarRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from redis.asyncio import Redis
+
+from actors.bank import Bank
+from actors.locks import Locks
+from app.auth import Tokens
+from app.bodies import AmountSchema, JSONBodies
+from app.codes import Codes
+from app.controllers.health import HealthController
+from app.controllers.mailbox import MailboxController
+from app.controllers.payments import PaymentsController
+from app.controllers.users import UsersController
+from app.controllers.wallets import WalletsController
+from app.images import Images, media_route
+from app.limits import RateLimiter
+from app.passwords import Passwords
+from app.people import People
+from app.problems import EXCEPTION_HANDLERS
+from app.request_id import add_request_id
+from app.settings import Settings
+from db.engine import connection_pool
+from tasks.messages import Messages
+from tasks.queue import open_queue
+from tasks.rates import RateBoard
+
+BODY_MAX_BYTES = 64 * 1024
+
+_OPENAPI = OpenAPIConfig(
+    title="Wallet API",
+    version=version("wallet-api"),
+    description=(
+        "Electronic wallets in KZT, EUR and USD: deposit, withdraw, and send money to any wallet number, across"
+        " currencies at a live rate. Refusals are problem documents (RFC 9457) with a stable `code`."
+    ),
+    path="/docs",
+    render_plugins=[SwaggerRenderPlugin(), RedocRenderPlugin(), ScalarRenderPlugin()],
+    security=[{"bearer": []}],
+    components=Components(
+        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+    ),
+)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The API as an ASGI application; its lifespan opens and closes what it needs."""
+    redis: Redis = Redis.from_url(settings.redis_url)
+    queue = open_queue(settings.redis_url)
+    board = RateBoard(redis, settings.rates, settings.development)
+    locks = Locks(settings.redis_url, settings.locks)
+    bank = Bank(settings.bank, locks, board.current)
+    tokens = Tokens(settings.secret, settings.tokens)
+    media_folder = Path(settings.media_folder)
+    images = Images(media_folder, public_url=settings.public_url)
+    passwords = Passwords()
+    people = People(
+        tokens=tokens,
+        passwords=passwords,
+        codes=Codes(redis, settings.secret),
+        limiter=RateLimiter(redis, settings.limits, per_address=not settings.development),
+        images=images,
+        messages=Messages(settings.secret, sms=bool(settings.sms.url)),
+        queue=queue,
+        phone_region=settings.phone_region,
+        development=settings.development,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(redis.aclose)
+            stack.push_async_callback(queue.disconnect)
+            stack.callback(passwords.close)
+            stack.callback(images.close)
+            await stack.enter_async_context(connection_pool(settings.pool))
+            await stack.enter_async_context(board.running())
+            await stack.enter_async_context(locks.running())
+            await stack.enter_async_context(bank.running())
+            yield
+
+    objects = {"bank": bank, "people": people, "redis": redis, "board": board}
+    routes: list[Any] = [UsersController, WalletsController, PaymentsController, HealthController]
+    app = Litestar(
+        route_handlers=[
+            *routes,
+            Router("/api/v1", route_handlers=routes, include_in_schema=False),
+            media_route(media_folder),
+            *([MailboxController] if settings.development else []),
+        ],
+        lifespan=[lifespan],
+        dependencies={name: Provide(_constant(thing), sync_to_thread=False) for name, thing in objects.items()},
+        dto=JSONBodies,
+        plugins=[AmountSchema()],
+        exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[add_request_id],
+        request_max_body_size=BODY_MAX_BYTES,
+        openapi_config=_OPENAPI,
+        logging_config=None,
+    )
+    app.state.tokens = tokens
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return app
+
+
+def _constant(thing: Any) -> Any:
+    """A dependency that is always this object."""
+
+    def provide() -> Any:
+        return thing
+
+    provide.__annotations__["return"] = type(thing)
+    return provide

@@ -1,0 +1,87 @@
+"""What the commands do that run once and end: each opens what it needs, and closes it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from actors.bank import Bank
+from actors.locks import Locks
+from app.settings import Settings
+from db.audit import AuditReport, audit
+from db.engine import connection_pool
+from tasks.fees import FeesCharged, charge_due_fees
+from tasks.rates import RateBoard, RatesFetched, fetch_rates
+from tasks.worker import WorkerSettings
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """The worker's part of the settings."""
+    return WorkerSettings(**{name: getattr(settings, name) for name in WorkerSettings.__struct_fields__})
+
+
+def json_line(summary: Struct) -> str:
+    """A summary on one line."""
+    return msgspec.json.encode(summary).decode()
+
+
+async def charge_fees(settings: Settings) -> FeesCharged:
+    """Charge what is due, with a bank of this process's own."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(_redis(settings))
+        await stack.enter_async_context(connection_pool(settings.pool))
+        board = RateBoard(redis, settings.rates, settings.development)
+        await stack.enter_async_context(board.running())
+        locks = Locks(settings.redis_url, settings.locks)
+        await stack.enter_async_context(locks.running())
+        bank = Bank(settings.bank, locks, board.current)
+        await stack.enter_async_context(bank.running())
+        with _progress() as progress:
+            bar = progress.add_task("Fees", total=None)
+
+            def show(run: FeesCharged) -> None:
+                seen = run.charged + run.blocked + run.skipped + run.unchanged
+                progress.update(bar, completed=seen, total=max(run.due, seen))
+
+            return await charge_due_fees(bank, board.current(), progress=show)
+
+
+async def get_rates(settings: Settings, *, accept: bool) -> RatesFetched:
+    """Fetch rates and publish them."""
+    async with _redis(settings) as redis, connection_pool(settings.pool):
+        with _progress() as progress:
+            progress.add_task("Rates", total=None)
+            return await fetch_rates(redis, settings.rates, development=settings.development, accept=accept)
+
+
+async def prove(settings: Settings) -> AuditReport:
+    """Audit the ledger."""
+    async with connection_pool(msgspec.structs.replace(settings.pool, min_size=1, statement_timeout_seconds=3600)):
+        return await audit()
+
+
+@asynccontextmanager
+async def _redis(settings: Settings) -> AsyncIterator[Redis]:
+    redis: Redis = Redis.from_url(settings.redis_url)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+def _progress() -> Progress:
+    """A bar on a terminal, nothing elsewhere; on stderr, since the summary on stdout is for programs."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,172 @@
+"""Refusals and exceptions as problem details (RFC 9457): every answer that is not a success comes from here."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.types import ExceptionHandlersMap
+from msgspec import UNSET, Struct, UnsetType
+from redis.exceptions import RedisError
+
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from db.engine import UNAVAILABLE
+from db.transaction import CommitInDoubt
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# What Litestar itself turns down has no refusal of ours: its status becomes the code.
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 415: "unsupported_media_type"}
+
+
+class FieldError(Struct, frozen=True, kw_only=True):
+    """What is wrong with one field of a body or one parameter."""
+
+    field: str
+    message: str
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """A problem document. `code` is stable and meant for programs, `detail` for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[FieldError] | UnsetType = UNSET
+
+
+class ValidationFailed(Refusal):
+    """A body or parameter that is not what was asked for; `errors` names the fields."""
+
+    code = "validation_failed"
+    title = "The request is not valid."
+
+    def __init__(self, *errors: FieldError, detail: str | None = None) -> None:
+        self.errors = list(errors)
+        super().__init__(detail or "; ".join(f"{error.field or 'body'}: {error.message}" for error in errors))
+
+
+class UnsupportedMediaType(Refusal):
+    """RFC 9110, 15.5.16."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "This media type can't be read here."
+    detail = "Send the body as application/json."
+
+
+def problem_response(
+    request: Request[Any, Any, Any],
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: list[FieldError] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response[bytes]:
+    """The problem document as a response."""
+    problem = Problem(
+        type=f"urn:wallet:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.scope["path"],
+        code=code,
+        errors=errors or UNSET,
+    )
+    body = msgspec.json.encode(problem)
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers or {})
+
+
+def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
+    """The answer to a refusal of ours."""
+    headers = dict(getattr(refusal, "headers", {}))
+    if refusal.retry_after_seconds is not None:
+        headers.setdefault("Retry-After", str(refusal.retry_after_seconds))
+    if refusal.status == 401:
+        headers.setdefault("WWW-Authenticate", "Bearer")
+    return problem_response(
+        request,
+        status=refusal.status,
+        code=refusal.code,
+        title=refusal.title,
+        detail=str(refusal),
+        errors=getattr(refusal, "errors", None),
+        headers=headers,
+    )
+
+
+def _invalid_parameters(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    if any(item.get("key") == "data" for item in extra):
+        return refused(request, ValidationFailed(detail="A JSON body is needed."))
+    errors = [FieldError(field=str(item.get("key", "")), message=str(item.get("message", ""))) for item in extra]
+    return refused(request, ValidationFailed(*errors, detail=None if errors else str(error.detail)))
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    status = error.status_code
+    if status == 400:
+        return refused(request, ValidationFailed(detail=str(error.detail)))
+    if status >= 500:
+        return _unexpected(request, error)
+    title = HTTPStatus(status).phrase
+    # Litestar's 405 details name internals; the Allow header is what helps.
+    detail = title if isinstance(error, MethodNotAllowedException) else str(error.detail) or title
+    headers = dict(error.headers or {})
+    return problem_response(
+        request, status=status, code=_CODES.get(status, "refused"), title=title, detail=detail, headers=headers
+    )
+
+
+def _database_gone(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.warning("no database or Redis for %s: %s", request.scope["path"], type(error).__name__)
+    return refused(request, DatabaseUnavailable())
+
+
+def _in_doubt(request: Request[Any, Any, Any], _error: CommitInDoubt) -> Response[bytes]:
+    return refused(request, OutcomeUnknown())
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("unexpected error in %s %s", request.method, request.scope["path"], exc_info=error)
+    return problem_response(
+        request,
+        status=500,
+        code="internal_error",
+        title="Something went wrong here.",
+        detail="It has been logged under this answer's X-Request-ID.",
+    )
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Refusal: refused,
+    ValidationException: _invalid_parameters,
+    HTTPException: _http_error,
+    RedisError: _database_gone,
+    CommitInDoubt: _in_doubt,
+    Exception: _unexpected,
+    **dict.fromkeys(UNAVAILABLE, _database_gone),
+}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problem responses of a route, for its OpenAPI description."""
+    return {
+        status: ResponseSpec(
+            data_container=Problem,
+            description=HTTPStatus(status).phrase,
+            media_type=MEDIA_TYPE,  # type: ignore[arg-type]  # Litestar's enum has no problem+json
+            generate_examples=False,
+        )
+        for status in statuses
+    }

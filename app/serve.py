@@ -1,0 +1,129 @@
+"""`wallet serve` and `wallet api --workers N`: everything in its order, up and down again."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from app.listen import listen
+from app.settings import Settings, load_settings
+from app.supervisor import Child, supervise
+from db.embedded import Servers, embedded_servers
+from db.migrate import migrate
+
+FOLDER = Path(".wallet")
+HOST = "127.0.0.1"
+REVIVE_SECONDS = 1.0
+
+
+def serve(*, port: int, workers: int) -> None:
+    """
+    Run servers, migrations, `workers` API processes and one task worker until told to stop.
+
+    Raises:
+        SettingsError, PortTaken, EmbeddedError, MigrationError, GivenUp: nothing is left running.
+    """
+    settings = load_settings(os.environ, needs=())
+    _exit_on_signals()
+    with (
+        listen(HOST, port) as listener,
+        embedded_servers(FOLDER, postgres=not settings.database_url, redis=not settings.redis_url) as servers,
+    ):
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        addresses = {
+            "DATABASE_URL": settings.database_url or servers.database_url or "",
+            "REDIS_URL": settings.redis_url or servers.redis_url or "",
+        }
+        environ = {"WALLET_PUBLIC_URL": url} | os.environ | addresses
+        with _addresses_file(addresses):
+            asyncio.run(_run(settings, servers, listener, workers, url, environ))
+
+
+def serve_api(*, host: str, port: int, workers: int) -> None:
+    """Run `workers` API processes on one socket until told to stop, against DATABASE_URL and REDIS_URL."""
+    load_settings(os.environ)
+    _exit_on_signals()
+    with listen(host, port) as listener:
+        asyncio.run(supervise([_api_children(listener, workers, dict(os.environ))]))
+
+
+async def _run(
+    settings: Settings, servers: Servers, listener: socket.socket, workers: int, url: str, environ: dict[str, str]
+) -> None:
+    await migrate(environ["DATABASE_URL"])
+
+    async def announce() -> None:
+        await _until_live(url)
+        click.echo(_banner(settings, servers, url))
+
+    async def revive() -> None:
+        while True:
+            await asyncio.sleep(REVIVE_SECONDS)
+            for name in servers.revive():
+                click.echo(f"{name} had died and was started again.", err=True)
+
+    worker = Child("worker", ["worker", "--supervised"], environ)
+    await supervise([_api_children(listener, workers, environ), [worker]], announce, revive)
+
+
+def _api_children(listener: socket.socket, workers: int, environ: dict[str, str]) -> list[Child]:
+    fd = listener.fileno()
+    return [Child("API", ["api", "--fd", str(fd)], environ, fds=(fd,)) for _ in range(workers)]
+
+
+def _exit_on_signals() -> None:
+    """Before the supervisor listens to signals itself, SIGTERM and SIGHUP leave through every `finally` on the way."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
+
+
+@contextmanager
+def _addresses_file(addresses: dict[str, str]) -> Iterator[None]:
+    """`.wallet/env`, readable for its owner only, as long as the block runs."""
+    file = FOLDER / "env"
+    file.unlink(missing_ok=True)  # of one that was killed
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as out:
+        out.writelines(f"{name}={value}\n" for name, value in addresses.items())
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+async def _until_live(url: str) -> None:
+    """Return once /health/live is answered. It waits as long as that takes: a child that fails ends it all."""
+    host, port = url.removeprefix("http://").split(":")
+    while True:
+        try:
+            async with asyncio.timeout(10):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                status = await reader.readline()
+                writer.close()
+            if b" 200 " in status:
+                return
+        except (OSError, TimeoutError):
+            pass
+        await asyncio.sleep(0.05)
+
+
+def _banner(settings: Settings, servers: Servers, url: str) -> str:
+    rows = [("API", url), ("Documentation", f"{url}/docs")]
+    if settings.development:
+        rows.append(("Emails it sends", f"{url}/dev/mailbox/"))
+    rows += [
+        ("Try it", f"{Path(sys.argv[0]).with_name('wallet')} demo --url {url}"),
+        ("Look inside", f"{FOLDER}/env has DATABASE_URL and REDIS_URL"),
+    ]
+    if servers.running:
+        rows.append(("Data", str(servers.folder)))
+    lines = [f"  {click.style(f'{name:<16}', dim=True)}{value}" for name, value in rows]
+    return "\n".join(["", click.style("  The wallet is running. Ctrl-C stops it.", bold=True), "", *lines, ""])

@@ -1,0 +1,158 @@
+"""What the environment decides: each room's own knobs, read once, here."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from difflib import get_close_matches
+from math import inf
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, ValidationError
+from msgspec.structs import FieldInfo, fields
+
+from actors.bank import Limits
+from actors.locks import Lease
+from app.auth import Lifetimes
+from app.environment import SettingsError
+from app.limits import RateLimits
+from db.engine import Pool
+from tasks.mail import Smtp
+from tasks.rates import RatesSource
+from tasks.sms import SmsGateway
+
+PREFIX = "WALLET_"
+DEVELOPMENT_SECRET = "a-development-secret-that-everybody-can-read"  # noqa: S105 - refused in production
+SECRET_MIN_BYTES = 32
+
+# These two keep the names that everything else knows them by.
+URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+SCHEMES = {"DATABASE_URL": ("postgresql", "postgres"), "REDIS_URL": ("redis", "rediss", "unix")}
+CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url")
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration of a process."""
+
+    database_url: str = ""
+    """PostgreSQL, as postgresql://user:password@host:5432/database. `wallet serve` brings its own where it is unset."""
+    redis_url: str = ""
+    """Redis or Valkey, as redis://:password@host:6379/0. `wallet serve` brings its own where it is unset."""
+    environment: Literal["development", "production"] = "development"
+    """In development mail is caught and shown at /dev/mailbox/; production insists on a mail server and a secret."""
+    secret: str = DEVELOPMENT_SECRET
+    """Signs tokens. In production: at least 32 random bytes, the same for every process."""
+    public_url: str = "http://127.0.0.1:8000"
+    """How people reach the API, without a slash at the end."""
+    media_folder: str = "media"
+    """Where profile images are kept."""
+    phone_region: str = "KZ"
+    """Phone numbers without a country code are read as of this country (ISO 3166)."""
+    pool: Pool = Pool()
+    bank: Limits = Limits()
+    locks: Lease = Lease()
+    tokens: Lifetimes = Lifetimes()
+    limits: RateLimits = RateLimits()
+    smtp: Smtp = Smtp()
+    sms: SmsGateway = SmsGateway()
+    rates: RatesSource = RatesSource()
+
+    @property
+    def development(self) -> bool:
+        """Whether this is somebody's own machine."""
+        return self.environment == "development"
+
+
+def variables(struct: type[Struct] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, type[Struct], FieldInfo]]:
+    """Every variable that is read, in the order of the structs: its name, the struct and the field it sets."""
+    for field in fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            yield from variables(field.type, f"{prefix}{field.name.upper()}_")
+        else:
+            yield _variable(field, prefix), struct, field
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    needs: tuple[Literal["DATABASE_URL", "REDIS_URL"], ...] = ("DATABASE_URL", "REDIS_URL"),
+) -> Settings:
+    """
+    The settings that `environ` describes. A variable that is set to nothing counts as unset.
+
+    Raises:
+        SettingsError: a variable is unknown, has a bad value, or is missing.
+    """
+    known = [name for name, _, _ in variables()]
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise SettingsError(
+                f"{name} is not a setting.{_did_you_mean(name, known)} See .env.example for all of them."
+            )
+    settings: Settings = _read(Settings, PREFIX, environ)
+    for name in needs:
+        if not environ.get(name):
+            raise SettingsError(f"{name} is missing: set it, or run `wallet serve`, which brings its own servers.")
+    for name, schemes in SCHEMES.items():
+        url = environ.get(name)
+        if url and urlsplit(url).scheme not in schemes:
+            raise SettingsError(f"{name} must begin with {schemes[0]}:// (its value is not shown here).")
+    if not settings.development:
+        _refuse_in_production(settings)
+    return settings
+
+
+def _read(struct: type[Struct], prefix: str, environ: Mapping[str, str]) -> Any:
+    """One struct out of the variables that begin with `prefix`."""
+    values: dict[str, Any] = {}
+    for field in fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            values[field.name] = _read(field.type, f"{prefix}{field.name.upper()}_", environ)
+        elif text := environ.get(name := _variable(field, prefix), ""):
+            values[field.name] = _convert(name, text, field)
+    try:
+        return struct(**values)
+    except ValueError as error:  # a struct's own __post_init__
+        raise SettingsError(f"{prefix}*: {error}") from None
+
+
+def _variable(field: FieldInfo, prefix: str) -> str:
+    return URLS.get(field.name, f"{prefix}{field.name.upper()}")
+
+
+def _convert(name: str, text: str, field: FieldInfo) -> Any:
+    try:
+        value = msgspec.convert(text.strip(), field.type, strict=False)
+    except ValidationError:
+        shown = "" if _is_confidential(field) else f", not {text!r}"
+        raise SettingsError(f"{name} must be {_expected(field.type)}{shown}.") from None
+    if isinstance(value, int | float | Decimal) and not 0 <= value < inf:
+        raise SettingsError(f"{name} must be zero or more, not {text!r}.")
+    return value
+
+
+def _expected(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    return {int: "a whole number", float: "a number", Decimal: "a number", bool: "true or false"}.get(
+        kind, f"a value such as a {kind} has"
+    )
+
+
+def _is_confidential(field: FieldInfo) -> bool:
+    return any(word in field.name for word in CONFIDENTIAL)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    nearest = get_close_matches(name, known, n=1, cutoff=0.7)
+    return f" Did you mean {nearest[0]}?" if nearest else ""
+
+
+def _refuse_in_production(settings: Settings) -> None:
+    secret = settings.secret
+    if secret == DEVELOPMENT_SECRET:
+        raise SettingsError("WALLET_SECRET is missing: production needs a random one of at least 32 bytes of its own.")
+    if len(secret.encode()) < SECRET_MIN_BYTES or len(set(secret)) < 8:
+        raise SettingsError("WALLET_SECRET is too weak for production: make it at least 32 random bytes.")
+    if not settings.smtp.host:
+        raise SettingsError("WALLET_SMTP_HOST is missing: production needs a mail server to send codes through.")

@@ -1,0 +1,1 @@
+"""What is kept: tables, the ledger's statements, and the servers that keep it."""

@@ -1,0 +1,117 @@
+"""
+Proves the ledger on a live database, in one snapshot and a few set-based statements.
+
+Entries sum to zero for each transaction and currency; every balance is the sum of its entries and the last one's
+`balance_after`; the chain of `balance_after` has no gap; each transaction's entries say what the transaction says.
+"""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct, field
+
+from db.tables import Entry
+from db.transaction import transaction
+
+FINDINGS_MAX = 20
+
+
+class Finding(Struct, frozen=True):
+    """What does not hold, and where: the first few places and how many there are."""
+
+    rule: str
+    count: int
+    examples: list[str]
+
+
+class AuditReport(Struct, kw_only=True):
+    """What was looked at and what was found; `ok` means that everything holds."""
+
+    ok: bool
+    checked_at: datetime
+    seconds: float
+    wallets: int
+    transactions: int
+    entries: int
+    findings: list[Finding] = field(default_factory=list)
+
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM "wallet") AS "wallets", (SELECT count(*) FROM "transaction") AS "transactions",
+    (SELECT count(*) FROM "entry") AS "entries"
+"""
+
+# Each statement names what is wrong with one place: no rows means that the rule holds.
+_RULES = {
+    "a transaction's entries sum to zero in each currency": """
+        SELECT e."transaction"::text || ' ' || w."amount_currency" || ' ' || sum(e."amount") AS "place"
+        FROM "entry" e JOIN "wallet" w ON w."id" = e."wallet"
+        GROUP BY e."transaction", w."amount_currency" HAVING sum(e."amount") <> 0
+    """,
+    "every entry belongs to a transaction and a wallet": """
+        SELECT 'entry ' || e."id" AS "place" FROM "entry" e
+        LEFT JOIN "transaction" t ON t."id" = e."transaction" LEFT JOIN "wallet" w ON w."id" = e."wallet"
+        WHERE t."id" IS NULL OR w."id" IS NULL
+    """,
+    "a transaction's wallets have the entries that it tells of": """
+        SELECT told."id"::text || ' wallet ' || told."wallet" AS "place"
+        FROM (
+            SELECT "id", "sender" AS "wallet", -"amount" AS "amount", "amount_currency" AS "currency"
+            FROM "transaction" WHERE "sender" IS NOT NULL
+            UNION ALL
+            SELECT "id", "receiver", "received_amount", "received_currency"
+            FROM "transaction" WHERE "receiver" IS NOT NULL
+        ) told
+        FULL JOIN (
+            SELECT e."transaction", e."wallet", e."amount", w."amount_currency" AS "currency"
+            FROM "entry" e JOIN "wallet" w ON w."id" = e."wallet" WHERE w."user" IS NOT NULL
+        ) made ON made."transaction" = told."id" AND made."wallet" = told."wallet"
+            AND made."amount" = told."amount" AND made."currency" = told."currency"
+        WHERE made."wallet" IS NULL OR told."wallet" IS NULL
+    """,
+    "every transaction moves money of somebody": """
+        SELECT "id"::text AS "place" FROM "transaction" WHERE "sender" IS NULL AND "receiver" IS NULL
+    """,
+    "a balance is the sum of its entries": """
+        SELECT 'wallet ' || w."id" || ': ' || w."amount" || ' is not ' || coalesce(e."sum", 0) AS "place"
+        FROM "wallet" w
+        LEFT JOIN (SELECT "wallet", sum("amount") AS "sum" FROM "entry" GROUP BY "wallet") e ON e."wallet" = w."id"
+        WHERE w."user" IS NOT NULL AND w."amount" <> coalesce(e."sum", 0)
+    """,
+    "each entry's balance follows from the one before, and the last is the wallet's": """
+        SELECT 'wallet ' || c."wallet" || ' entry ' || c."id" AS "place"
+        FROM (
+            SELECT e."id", e."wallet", e."amount", e."balance_after",
+                lag(e."balance_after", 1, 0.00) OVER history AS "before",
+                lead(e."id") OVER history IS NULL AS "last", w."amount" AS "present"
+            FROM "entry" e JOIN "wallet" w ON w."id" = e."wallet" WHERE w."user" IS NOT NULL
+            WINDOW history AS (PARTITION BY e."wallet" ORDER BY e."id")
+        ) c
+        WHERE c."balance_after" IS NULL OR c."balance_after" < 0 OR c."balance_after" <> c."before" + c."amount"
+            OR (c."last" AND c."balance_after" <> c."present")
+    """,
+    "an idempotency key belongs to a transaction": """
+        SELECT 'key ' || k."id" AS "place" FROM "idempotency_key" k
+        LEFT JOIN "transaction" t ON t."id" = k."transaction" WHERE t."id" IS NULL
+    """,
+    "system wallets keep no balance of their own": """
+        SELECT 'wallet ' || "id" AS "place" FROM "wallet" WHERE "system" IS NOT NULL AND "amount" <> 0
+    """,
+}
+
+
+async def audit() -> AuditReport:
+    """Look at the whole ledger as of one moment; money may move meanwhile. Changes nothing."""
+    started = datetime.now(UTC)
+    findings: list[Finding] = []
+    async with transaction():
+        await Entry.raw("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await Entry.raw("SET LOCAL statement_timeout = 0")
+        counts = (await Entry.raw(_COUNTS))[0]
+        for rule, statement in _RULES.items():
+            places = await Entry.raw(
+                f'SELECT "place", count(*) OVER () AS "count" FROM ({statement}) f LIMIT {FINDINGS_MAX}'
+            )
+            if places:
+                findings.append(Finding(rule, places[0]["count"], [str(place["place"]) for place in places]))
+    seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
+    return AuditReport(ok=not findings, checked_at=started, seconds=seconds, findings=findings, **counts)

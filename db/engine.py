@@ -1,0 +1,73 @@
+"""The connection pool: opened once a process, shared by Piccolo's queries and the ledger."""
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asyncpg.exceptions import (
+    CannotConnectNowError,
+    InterfaceError,
+    PostgresConnectionError,
+    QueryCanceledError,
+    TooManyConnectionsError,
+)
+from asyncpg.exceptions import AdminShutdownError, CrashShutdownError, LockNotAvailableError
+from msgspec import Struct
+from piccolo.engine.postgres import PostgresEngine
+
+from piccolo_conf import DB
+
+# What the driver raises when the database can't be reached, is going away, or does not answer in time.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    InterfaceError,
+    PostgresConnectionError,
+    CannotConnectNowError,
+    AdminShutdownError,
+    CrashShutdownError,
+    TooManyConnectionsError,
+    LockNotAvailableError,
+    QueryCanceledError,
+)
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """How many connections a process keeps, and how long one statement may take."""
+
+    min_size: int = 2
+    max_size: int = 10
+    connect_timeout_seconds: float = 5
+    statement_timeout_seconds: float = 10
+
+
+def engine() -> PostgresEngine:
+    """The engine of `piccolo_conf.py`."""
+    return DB
+
+
+@asynccontextmanager
+async def connection_pool(pool: Pool) -> AsyncIterator[None]:
+    """Open the pool for as long as the block runs."""
+    await DB.start_connection_pool(
+        min_size=pool.min_size,
+        max_size=pool.max_size,
+        timeout=pool.connect_timeout_seconds,
+        command_timeout=pool.statement_timeout_seconds,
+        reset=_nothing_to_reset,
+        server_settings={
+            "application_name": "wallet",
+            "timezone": "UTC",
+            # A client that vanished inside a transaction must not hold its row locks for long.
+            "idle_in_transaction_session_timeout": "10s",
+            "lock_timeout": f"{int(pool.statement_timeout_seconds * 1000)}ms",
+        },
+    )
+    try:
+        yield
+    finally:
+        await DB.close_connection_pool()
+
+
+async def _nothing_to_reset(_connection: Any) -> None:
+    """We set nothing on a session, so asyncpg's RESET ALL would only cost a round trip a batch."""

@@ -1,0 +1,181 @@
+"""
+Load wallets and keys, save what changed: the hot path's SQL, all of it.
+
+Every statement takes arrays: one order is the N=1 case of a batch. `load` locks, `save` writes, and the two can't be
+one statement, since what is written is decided in between, in Python, by the rules.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+from db.tables import Wallet
+
+# FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
+# keys that point at a wallet. Ids are locked in order, so two batches can't wait for each other.
+_LOAD = """
+WITH locked AS MATERIALIZED (
+    SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at"
+    FROM "wallet" WHERE "id" = ANY({}::bigint[]) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
+)
+SELECT *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint", NULL::uuid AS "transaction"
+FROM locked
+UNION ALL
+SELECT NULL, "user", NULL, NULL, "balance_after", NULL, NULL, "id", "key", "fingerprint", "transaction"
+FROM "idempotency_key" WHERE "id" = ANY({}::uuid[])
+"""
+
+_FIND = """
+SELECT t.*, (
+    SELECT e."balance_after" FROM "entry" e WHERE e."wallet" = asked."wallet" AND e."transaction" = t."id"
+    ORDER BY e."id" DESC LIMIT 1
+) AS "balance_after"
+FROM unnest({}::uuid[], {}::bigint[]) AS asked("id", "wallet")
+JOIN "transaction" t ON t."id" = asked."id"
+"""
+
+_TRANSACTIONS = 'SELECT * FROM "transaction" WHERE "id" = ANY({}::uuid[])'
+
+_WALLET_IDS = """
+SELECT "id", "wallet_number" FROM "wallet" WHERE "wallet_number" = ANY({}::text[]) AND "user" IS NOT NULL
+"""
+
+# The rows come out of the arrays in the order in which they went in, so the ids of a wallet's entries tell their order.
+_SAVE = """
+WITH balances AS (
+    UPDATE "wallet" SET "amount" = c."amount", "is_active" = c."is_active", "fee_due_at" = c."fee_due_at",
+        "updated_at" = now()
+    FROM unnest({}::bigint[], {}::numeric[], {}::boolean[], {}::timestamptz[])
+        AS c("id", "amount", "is_active", "fee_due_at")
+    WHERE "wallet"."id" = c."id"
+), transactions AS (
+    INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
+        "received_currency", "exchange_rate", "sender", "receiver", "created_at")
+    SELECT * FROM unnest({}::uuid[], {}::text[], {}::numeric[], {}::text[], {}::numeric[], {}::text[], {}::numeric[],
+        {}::bigint[], {}::bigint[], {}::timestamptz[])
+), keys AS (
+    INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")
+    SELECT * FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bytea[], {}::uuid[], {}::numeric[])
+)
+INSERT INTO "entry" ("transaction", "wallet", "amount", "balance_after")
+SELECT "transaction", "wallet", "amount", "balance_after"
+FROM unnest({}::uuid[], {}::bigint[], {}::numeric[], {}::numeric[])
+    WITH ORDINALITY AS e("transaction", "wallet", "amount", "balance_after", "position")
+ORDER BY "position"
+"""
+
+_OWE = """
+INSERT INTO "message" ("event", "user", "template", "params")
+SELECT "event", "user", "template", "params"::jsonb
+FROM unnest({}::text[], {}::uuid[], {}::text[], {}::text[]) AS m("event", "user", "template", "params")
+ON CONFLICT ("event") DO NOTHING
+"""
+
+
+async def load(wallet_ids: Collection[int], key_ids: Collection[UUID]) -> tuple[list[WalletRow], list[KeyRow]]:
+    """
+    Lock these wallets until the transaction ends, and read which of these idempotency keys are used.
+
+    The keys are seen as of the statement's start, even after a wait for a lock: a key that another process has used
+    meanwhile is refused by its primary key when the batch is saved, and the batch runs again.
+    """
+    wallets: list[WalletRow] = []
+    keys: list[KeyRow] = []
+    for row in await Wallet.raw(_LOAD, list(wallet_ids), list(key_ids)):
+        if row["key_id"] is None:
+            wallets.append(
+                WalletRow(
+                    id=row["id"],
+                    user_id=row["user"],
+                    number=row["wallet_number"],
+                    currency=row["amount_currency"],
+                    amount=row["amount"],
+                    is_active=row["is_active"],
+                    fee_due_at=row["fee_due_at"],
+                )
+            )
+        else:
+            keys.append(
+                KeyRow(
+                    id=row["key_id"],
+                    user_id=row["user"],
+                    key=row["key"],
+                    fingerprint=row["fingerprint"],
+                    transaction_id=row["transaction"],
+                    balance_after=row["amount"],
+                )
+            )
+    return wallets, keys
+
+
+async def transactions(ids: Collection[UUID]) -> dict[UUID, TransactionRow]:
+    """The transactions with these ids."""
+    return {row["id"]: transaction_row(row) for row in await Wallet.raw(_TRANSACTIONS, list(ids))}
+
+
+async def find(asked: Sequence[tuple[UUID, int]]) -> dict[UUID, tuple[TransactionRow, Decimal]]:
+    """
+    Which of these transactions are there, each with the balance it left in the wallet named beside it.
+
+    Each wallet must be locked, and `load`ed, before: only then has whoever was saving these come to an end.
+    """
+    ids, wallet_ids = [id for id, _ in asked], [wallet_id for _, wallet_id in asked]
+    return {row["id"]: (transaction_row(row), row["balance_after"]) for row in await Wallet.raw(_FIND, ids, wallet_ids)}
+
+
+async def wallet_ids(numbers: Collection[str]) -> dict[str, int]:
+    """The ids of people's wallets with these numbers."""
+    return {row["wallet_number"]: row["id"] for row in await Wallet.raw(_WALLET_IDS, list(numbers))}
+
+
+async def save(
+    wallets: Collection[WalletRow],
+    transactions: Sequence[TransactionRow],
+    entries: Sequence[EntryRow],
+    keys: Sequence[KeyRow],
+    messages: Sequence[MessageRow],
+) -> None:
+    """
+    Write what a batch has changed, in one statement; a second one where messages are owed, which is rare.
+
+    Raises:
+        asyncpg.UniqueViolationError: a key, or a period's fee, was used elsewhere since `load`.
+    """
+    await Wallet.raw(
+        _SAVE,
+        *_columns(wallets, ("id", "amount", "is_active", "fee_due_at")),
+        *_columns(transactions, TransactionRow.__struct_fields__),
+        *_columns(keys, KeyRow.__struct_fields__),
+        *_columns(entries, EntryRow.__struct_fields__),
+    )
+    if messages:
+        await Wallet.raw(
+            _OWE,
+            *_columns(messages, ("event", "user_id", "template")),
+            [msgspec.json.encode(message.params).decode() for message in messages],
+        )
+
+
+def _columns(rows: Iterable[Any], names: Sequence[str]) -> list[list[Any]]:
+    """The rows as one array a column."""
+    return [[getattr(row, name) for row in rows] for name in names]
+
+
+def transaction_row(row: dict[str, Any]) -> TransactionRow:
+    """The columns of `transaction` as a struct."""
+    return TransactionRow(
+        id=row["id"],
+        operation_type=row["operation_type"],
+        amount=row["amount"],
+        amount_currency=row["amount_currency"],
+        received_amount=row["received_amount"],
+        received_currency=row["received_currency"],
+        exchange_rate=row["exchange_rate"],
+        sender_id=row["sender"],
+        receiver_id=row["receiver"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,63 @@
+"""Plain structs that cross between the ledger and the book. No Piccolo, no I/O."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from msgspec import Struct
+
+
+class WalletRow(Struct, kw_only=True):
+    """A wallet as it was when its row was locked; the book changes it in memory."""
+
+    id: int
+    user_id: UUID | None  # None for a system wallet
+    number: str
+    currency: str
+    amount: Decimal
+    is_active: bool
+    fee_due_at: datetime | None
+
+
+class TransactionRow(Struct, frozen=True, kw_only=True):
+    """One movement, as people see it. `sender_id` and `receiver_id` are wallets; None is the outside world."""
+
+    id: UUID
+    operation_type: str
+    amount: Decimal
+    amount_currency: str
+    received_amount: Decimal
+    received_currency: str
+    exchange_rate: Decimal | None
+    sender_id: int | None
+    receiver_id: int | None
+    created_at: datetime
+
+
+class EntryRow(Struct, frozen=True, kw_only=True):
+    """One leg of a transaction: negative amounts are debits; `balance_after` is None for system wallets."""
+
+    transaction_id: UUID
+    wallet_id: int
+    amount: Decimal
+    balance_after: Decimal | None
+
+
+class KeyRow(Struct, frozen=True, kw_only=True):
+    """A used idempotency key: `id` is the digest of user and key, `balance_after` that of the acting wallet."""
+
+    id: UUID
+    user_id: UUID
+    key: str
+    fingerprint: bytes
+    transaction_id: UUID
+    balance_after: Decimal
+
+
+class MessageRow(Struct, frozen=True, kw_only=True):
+    """A message owed to a user because of what the batch did, at the user's own address."""
+
+    event: str
+    user_id: UUID
+    template: str
+    params: dict[str, str]

@@ -1,0 +1,169 @@
+"""The tables. What must never be is refused here or by the triggers in `db/migrations/`."""
+
+import warnings
+from decimal import Decimal
+
+from piccolo.columns import (
+    JSONB,
+    UUID,
+    BigInt,
+    BigSerial,
+    Boolean,
+    Bytea,
+    ForeignKey,
+    Integer,
+    Numeric,
+    Timestamptz,
+    Varchar,
+)
+from piccolo.columns.base import OnDelete
+from piccolo.columns.defaults.timestamptz import TimestamptzNow
+from piccolo.columns.defaults.uuid import UUID4
+from piccolo.constraints import Check, Unique
+from piccolo.table import Table
+
+# Piccolo warns that `user` is a reserved word; it quotes the name, and so does every statement here.
+warnings.filterwarnings("ignore", message="We recommend giving your table a different name")
+
+AMOUNT_DIGITS = (14, 2)
+RATE_DIGITS = (24, 12)
+
+
+class User(Table, tablename="user"):
+    """A person. Email is kept in lower case, the phone number as E.164."""
+
+    id = UUID(primary_key=True, default=UUID4())
+    email = Varchar(length=254, unique=True)
+    phone_number = Varchar(length=16, unique=True)
+    password_hash = Varchar(length=255, secret=True)
+    first_name = Varchar(length=150)
+    last_name = Varchar(length=150)
+    profile_image = Varchar(length=64, null=True, default=None, help_text="File name under the media folder.")
+    created_at = Timestamptz(default=TimestamptzNow())
+    updated_at = Timestamptz(default=TimestamptzNow())
+
+
+class Wallet(Table, tablename="wallet"):
+    """
+    A balance in one currency. Only `actors` changes `amount`, `is_active` and `fee_due_at`.
+
+    System wallets (`system` is `cash`, `fees` or `exchange`) have no user, and their `amount` stays 0: their
+    balance is the sum of their entries, so no row of theirs is ever hot.
+    """
+
+    id = BigSerial(primary_key=True)
+    user = ForeignKey(User, null=True, on_delete=OnDelete.restrict)
+    system = Varchar(length=16, null=True, default=None)
+    wallet_number = Varchar(length=10, unique=True)
+    name = Varchar(length=30, default="My wallet")
+    amount = Numeric(digits=AMOUNT_DIGITS, default=Decimal(0))
+    amount_currency = Varchar(length=3, default="KZT")
+    is_active = Boolean(default=True, help_text="False while a due fee can't be paid.")
+    fee_due_at = Timestamptz(null=True, default=None)
+    created_at = Timestamptz(default=TimestamptzNow())
+    updated_at = Timestamptz(default=TimestamptzNow())
+
+    wallet_one_per_currency = Unique([user, amount_currency])
+    wallet_one_system_per_currency = Unique([system, amount_currency])
+    wallet_amount_not_negative = Check(amount >= 0)
+    wallet_number_is_ten_digits = Check("\"wallet_number\" ~ '^[0-9]{10}$'")
+    wallet_currency_known = Check("\"amount_currency\" IN ('KZT', 'EUR', 'USD')")
+    wallet_user_or_system = Check('("user" IS NULL) <> ("system" IS NULL)')
+
+
+class Transaction(Table, tablename="transaction"):
+    """
+    One movement, as people see it. Never updated, never deleted.
+
+    `sender` and `receiver` are wallet ids without a foreign key, as are the ids in `Entry`: see
+    `docs/decisions/0003-no-foreign-keys-on-the-ledger.md`.
+    """
+
+    id = UUID(primary_key=True, default=None)
+    operation_type = Varchar(length=16)
+    amount = Numeric(digits=AMOUNT_DIGITS)
+    amount_currency = Varchar(length=3)
+    received_amount = Numeric(digits=AMOUNT_DIGITS)
+    received_currency = Varchar(length=3)
+    exchange_rate = Numeric(digits=RATE_DIGITS, null=True, default=None)
+    sender = BigInt(null=True, default=None)
+    receiver = BigInt(null=True, default=None)
+    created_at = Timestamptz(default=TimestamptzNow())
+
+    transaction_amounts_positive = Check("\"amount\" > 0 AND \"received_amount\" > 0")
+
+
+class Entry(Table, tablename="entry"):
+    """One leg of a transaction. The legs of a transaction sum to zero in each currency."""
+
+    id = BigSerial(primary_key=True)
+    transaction = UUID(default=None)
+    wallet = BigInt()
+    amount = Numeric(digits=AMOUNT_DIGITS, help_text="Signed: negative is a debit.")
+    balance_after = Numeric(digits=AMOUNT_DIGITS, null=True, default=None, help_text="Null for system wallets.")
+
+
+class IdempotencyKey(Table, tablename="idempotency_key"):
+    """
+    A key that a user has used, written in the same commit as the money it moved.
+
+    `id` is a digest of user and key: one index finds a known key and refuses its second use.
+    """
+
+    id = UUID(primary_key=True, default=None)
+    user = UUID(default=None)
+    key = Varchar(length=255)
+    fingerprint = Bytea(help_text="Digest of what was asked: another body under the same key is refused.")
+    transaction = UUID(default=None)
+    balance_after = Numeric(digits=AMOUNT_DIGITS)
+    created_at = Timestamptz(default=TimestamptzNow())
+
+
+class RefreshToken(Table, tablename="refresh_token"):
+    """One issued refresh token. A spent token seen again revokes its whole family."""
+
+    id = UUID(primary_key=True, default=UUID4())
+    family = UUID(default=None, index=True)
+    user = ForeignKey(User, null=False, on_delete=OnDelete.cascade, index=True)
+    token_hash = Varchar(length=64, secret=True)
+    issued_at = Timestamptz(default=TimestamptzNow())
+    expires_at = Timestamptz(default=None)
+    spent_at = Timestamptz(null=True, default=None)
+    revoked_at = Timestamptz(null=True, default=None)
+
+
+class ExchangeRate(Table, tablename="exchange_rate"):
+    """What one unit of `base` cost in `quote`, who said so, and of what moment it speaks."""
+
+    id = BigSerial(primary_key=True)
+    base = Varchar(length=3)
+    quote = Varchar(length=3)
+    rate = Numeric(digits=RATE_DIGITS)
+    source = Varchar(length=100)
+    as_of = Timestamptz(default=None)
+    created_at = Timestamptz(default=TimestamptzNow())
+
+    exchange_rate_positive = Check(rate > 0)
+
+
+class Message(Table, tablename="message"):
+    """
+    An email or SMS owed to a person: written with the event it tells of, sent by a worker, retried until it is out.
+
+    `event` makes it one row an event. `recipient` is null where the user's own address is meant. A code is never in
+    `params`: it waits, sealed, in `sealed` and is erased when the message is out or given up.
+    """
+
+    id = UUID(primary_key=True, default=UUID4())
+    event = Varchar(length=120, unique=True)
+    user = ForeignKey(User, null=True, on_delete=OnDelete.set_null, index=True)
+    channel = Varchar(length=8, default="email")
+    recipient = Varchar(length=254, null=True, default=None)
+    template = Varchar(length=40)
+    params = JSONB()
+    sealed = Bytea(null=True, default=None, secret=True)
+    attempts = Integer(default=0)
+    last_error = Varchar(length=200, null=True, default=None)
+    next_attempt_at = Timestamptz(null=True, default=TimestamptzNow(), help_text="Null when sent or given up.")
+    sent_at = Timestamptz(null=True, default=None)
+    created_at = Timestamptz(default=TimestamptzNow())

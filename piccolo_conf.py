@@ -1,0 +1,19 @@
+"""Piccolo's configuration: the engine, from `DATABASE_URL`, and the one app whose tables it migrates."""
+
+import os
+
+from piccolo.conf.apps import AppRegistry
+from piccolo.engine.postgres import PostgresEngine
+
+
+class Engine(PostgresEngine):
+    """Connects when it is used: Piccolo's own asks for the server's version as soon as it is imported."""
+
+    async def check_version(self) -> None:
+        """The versions we run on are in the README; a missing server is told of by who needs it."""
+
+
+# Without DATABASE_URL the commands that need no database (the migration check, the OpenAPI document) still import.
+DB = Engine(config={"dsn": os.environ.get("DATABASE_URL", "postgresql://localhost/wallet")})
+
+APP_REGISTRY = AppRegistry(apps=["db.piccolo_app"])

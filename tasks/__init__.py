@@ -1,0 +1,1 @@
+"""What happens without a request: mail, exchange rates, monthly fees, upkeep."""

@@ -1,0 +1,107 @@
+"""The monthly fee: who owes it is found by date, and each period is an order like any other."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from msgspec import Struct
+
+from actors.bank import Bank
+from actors.money import CENT, CURRENCIES, Rates, convert
+from actors.orders import ChargeFee, Receipt
+from actors.refusals import Refusal
+from actors.rules import FEE_CURRENCY, MONTHLY_FEE
+from db.tables import Wallet
+
+# A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.
+FEE_CHUNK = 2_000
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+# A blocked wallet owes no further fees, but is asked once more when its balance would pay the one it owes: the rate
+# may have moved, or there was none when the money came in.
+_DUE = """
+FROM wallet WHERE "user" IS NOT NULL AND fee_due_at <= {}
+    AND (is_active OR amount >= (({}::jsonb) ->> amount_currency)::numeric)
+"""
+_CHUNK = f"SELECT id, fee_due_at {_DUE} AND (fee_due_at, id) > ({{}}, {{}}) ORDER BY fee_due_at, id LIMIT {{}}"
+
+_log = logging.getLogger(__name__)
+
+
+class FeesCharged(Struct, kw_only=True):
+    """What a run did. Wallets, except `charged`: a wallet that owed three periods was charged three times."""
+
+    due: int = 0  # wallets that owed something when the run began
+    charged: int = 0
+    blocked: int = 0
+    skipped: int = 0  # refused for now: no rate, too much to do; the next run asks again
+    unchanged: int = 0  # somebody else was faster
+
+
+async def charge_due_fees(
+    bank: Bank,
+    rates: Rates | None,
+    *,
+    now: datetime | None = None,
+    progress: Callable[[FeesCharged], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> FeesCharged:
+    """
+    Charge every fee that is due, each period by itself and exactly once, however often and wherever this runs.
+
+    Wallets are walked in the order of their due dates. A charged wallet's date moves a period ahead, so one that owes
+    several periods is met again further on; one that was refused or blocked is behind and not met twice, so the walk
+    ends. `rates` only tell which blocked wallets are worth asking; `progress` is told the sums after each chunk.
+
+    Raises what the database raises when it can't be reached; what was charged until then stays charged.
+    """
+    now = now or datetime.now(UTC)
+    payable = _payable(rates)
+    run = FeesCharged(due=(await Wallet.raw(f"SELECT count(*) AS due {_DUE}", now, payable))[0]["due"])
+    after_due, after_id = _LONG_AGO, 0
+    while chunk := await _chunk(now, payable, after_due, after_id):
+        orders = [ChargeFee(wallet_id=row["id"], due_at=row["fee_due_at"]) for row in chunk]
+        answers = await asyncio.gather(*(bank.perform(order) for order in orders), return_exceptions=True)
+        for order, answer in zip(orders, answers, strict=True):
+            _count(run, order, answer)
+        after_due, after_id = orders[-1].due_at, orders[-1].wallet_id
+        if progress:
+            progress(run)
+        if stop and stop.is_set():
+            break  # the next run finds what is left
+    return run
+
+
+async def _chunk(now: datetime, payable: str, after_due: datetime, after_id: int) -> list[dict[str, Any]]:
+    chunk: list[dict[str, Any]] = await Wallet.raw(_CHUNK, now, payable, after_due, after_id, FEE_CHUNK)
+    return chunk
+
+
+def _payable(rates: Rates | None) -> str:
+    """The fee in each currency that it can be told in now, as a JSON object: a blocked wallet holding less is left."""
+    fees: dict[str, Decimal] = {FEE_CURRENCY: MONTHLY_FEE}
+    if rates:
+        for currency in set(CURRENCIES) - {FEE_CURRENCY}:
+            fees[currency] = max(convert(MONTHLY_FEE, rates.rate(FEE_CURRENCY, currency)), CENT)
+    return "{" + ",".join(f'"{currency}":"{fee}"' for currency, fee in fees.items()) + "}"
+
+
+def _count(run: FeesCharged, order: ChargeFee, answer: Receipt | BaseException) -> None:
+    match answer:
+        case Receipt(transaction=None, blocked=True):
+            run.blocked += 1
+        case Receipt(transaction=None):
+            run.unchanged += 1
+        case Receipt():
+            run.charged += 1
+        case Refusal():
+            run.skipped += 1
+        case Exception():
+            run.skipped += 1
+            _log.error("The fee of wallet %d could not be charged", order.wallet_id, exc_info=answer)
+        case _:
+            raise answer  # cancelled

@@ -1,0 +1,136 @@
+"""
+What the worker does and when.
+
+Nothing depends on a job: each of them looks in the database for what there is to do, is safe to run twice, and is asked
+again by the clock. SAQ lets a cron job with the same name be queued only once at a time, however many workers schedule
+it (its key is taken in one script), so two workers share the work; with clocks a second apart a job may run
+twice in a row, which changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context as Variables
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from saq import CronJob, Job
+from saq.types import Context
+
+from actors.bank import Bank
+from tasks.delivery import Delivery
+from tasks.fees import charge_due_fees
+from tasks.rates import RateBoard, RatesSource, fetch_rates
+from tasks.rates_store import cached
+from tasks.upkeep import audit_and_keep, clean_up
+
+# A job that has not said for so long that it is alive is dead, and SAQ's sweep may start it again.
+HEARTBEAT_SECONDS = 20
+TOUCH_SECONDS = 5.0
+
+# The source publishes once a day and its open endpoint wants to be asked about once an hour. After a failure the next
+# run, minutes later, tries again.
+ASK_AGAIN_AFTER = timedelta(minutes=55)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the jobs work with: opened when the worker starts, closed when it ends."""
+
+    redis: Redis
+    bank: Bank
+    board: RateBoard
+    delivery: Delivery
+    rates: RatesSource
+    development: bool
+
+
+def tools_of(ctx: Context) -> Tools:
+    """The worker's tools, out of SAQ's context."""
+    tools: Tools = ctx["tools"]  # type: ignore[typeddict-item]  # SAQ allows extra fields, its type does not name ours
+    return tools
+
+
+async def deliver(ctx: Context) -> dict[str, Any]:
+    """Send the messages that are due."""
+    async with _alive(ctx):
+        return _plain(await tools_of(ctx).delivery.run(ctx["worker"].event))
+
+
+async def refresh_rates(ctx: Context) -> dict[str, Any] | None:
+    """Fetch exchange rates, unless that was done within the hour."""
+    return await refresh_rates_if_old(tools_of(ctx))
+
+
+async def refresh_rates_if_old(tools: Tools) -> dict[str, Any] | None:
+    """The same for a worker that has just started and has no job for it yet."""
+    with suppress(RedisError, OSError):
+        known = await cached(tools.redis)
+        if known and not known.is_snapshot and known.asked_at > datetime.now(UTC) - ASK_AGAIN_AFTER:
+            return None
+    return _plain(await fetch_rates(tools.redis, tools.rates, development=tools.development))
+
+
+async def charge_fees(ctx: Context) -> dict[str, Any]:
+    """Charge the fees that are due."""
+    tools = tools_of(ctx)
+    async with _alive(ctx):
+        charged = await charge_due_fees(tools.bank, tools.board.current(), stop=ctx["worker"].event)
+    if charged.due:
+        _log.info("Fees: %s", _plain(charged))
+    return _plain(charged)
+
+
+async def prove_ledger(ctx: Context) -> dict[str, Any]:
+    """Audit the ledger."""
+    async with _alive(ctx):
+        return _plain(await audit_and_keep(tools_of(ctx).redis))
+
+
+async def forget_old(ctx: Context) -> dict[str, Any]:
+    """Delete what nobody needs any more."""
+    async with _alive(ctx):
+        return _plain(await clean_up())
+
+
+# Times are UTC; a sixth field is seconds. Each timeout and each number of attempts is said: SAQ's own are 10 seconds
+# and one attempt. More than one attempt also survives SAQ's sweep, which takes a job that was fetched that very
+# moment for a lost one. Long jobs have no timeout but a heartbeat.
+CRON: list[CronJob[Context]] = [
+    CronJob(deliver, cron="* * * * * */2", timeout=120, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=60),
+    CronJob(refresh_rates, cron="*/5 * * * *", timeout=60, retries=3),
+    CronJob(charge_fees, cron="*/5 * * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3),
+    CronJob(prove_ledger, cron="10 2 * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=86_400),
+    CronJob(forget_old, cron="40 2 * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=86_400),
+]
+
+
+def _plain(summary: Any) -> dict[str, Any]:
+    """A summary as SAQ can store it and its dashboard show it."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))
+    return plain
+
+
+@asynccontextmanager
+async def _alive(ctx: Context) -> AsyncIterator[None]:
+    """Tell SAQ, as long as the block runs, that the job is alive: what a killed worker held is free the sooner."""
+    touching = asyncio.create_task(_touch(ctx["job"]), context=Variables())
+    try:
+        yield
+    finally:
+        touching.cancel()
+        await asyncio.gather(touching, return_exceptions=True)
+
+
+async def _touch(job: Job) -> None:
+    while True:
+        await asyncio.sleep(TOUCH_SECONDS)
+        with suppress(RedisError, OSError):
+            await job.update()

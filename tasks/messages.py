@@ -1,0 +1,90 @@
+"""Messages owed to people: written with the event they tell of, so that both happen or neither does."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+import msgspec
+from saq import Queue
+
+from db.tables import Message
+from tasks.sealing import Seal
+from tasks.templates import Template
+
+# Redis may be away, and whoever asks for haste waits for nothing: the worker's own sweep finds the row anyway.
+HASTEN_SECONDS = 1.0
+DELIVER = "deliver"
+
+_log = logging.getLogger(__name__)
+
+
+class Messages:
+    """What a part of the application needs in order to owe someone a message."""
+
+    def __init__(self, secret: str, sms: bool) -> None:
+        self._seal = Seal(secret)
+        self._sms = sms
+
+    async def owe(
+        self,
+        *,
+        event: str,
+        template: Template,
+        user_id: UUID | None = None,
+        recipient: str | None = None,
+        phone_number: str | None = None,
+        params: Mapping[str, str] | None = None,
+        code: str | None = None,
+    ) -> None:
+        """
+        Write the message in the caller's transaction; call `hasten` after its commit.
+
+        `event` names what happened, at most 116 characters: a second message about the same event is not written.
+        Without `recipient` it goes to the user's own address. With a code it goes out by SMS as well, where there is
+        a gateway and `phone_number` is given. The code is stored sealed; nothing secret belongs in `params`.
+        """
+        await self._insert(event, "email", recipient, user_id, template, params or {}, code)
+        if code and self._sms and phone_number:
+            await self._insert(f"{event}:sms", "sms", phone_number, user_id, template, params or {}, code)
+
+    async def _insert(
+        self,
+        event: str,
+        channel: str,
+        recipient: str | None,
+        user_id: UUID | None,
+        template: Template,
+        params: Mapping[str, str],
+        code: str | None,
+    ) -> None:
+        await Message.raw(
+            'INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed)'
+            " VALUES ({}, {}, {}, {}, {}, {}, {}::jsonb, {}) ON CONFLICT (event) DO NOTHING",
+            uuid4(),
+            event,
+            user_id,
+            channel,
+            recipient,
+            template,
+            msgspec.json.encode(params).decode(),
+            self._seal.close(code) if code else None,
+        )
+
+    async def hasten(self, queue: Queue) -> None:
+        """Ask the worker to deliver now rather than at its next sweep. Never raises: the rows are found either way."""
+        await hasten_delivery(queue)
+
+
+async def hasten_delivery(queue: Queue) -> None:
+    """
+    Queue a delivery of whatever is due, or let it be where Redis is away.
+
+    The job names no message and has no key: a key would swallow the request while an earlier delivery, which may have
+    looked for work already, is still busy.
+    """
+    try:
+        async with asyncio.timeout(HASTEN_SECONDS):
+            await queue.enqueue(DELIVER, timeout=120, retries=2, ttl=-1)
+    except Exception as error:  # noqa: BLE001 Redis away, slow, full: none of it is the caller's concern
+        _log.info("No worker could be told of a new message (%s); its sweep will find it.", type(error).__name__)

@@ -1,0 +1,111 @@
+"""exchangerate-api.com: ask it what a US dollar costs."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from actors.money import RATE_STEP
+from tasks.sms import quiet_httpx
+
+KEYED_URL = "https://v6.exchangerate-api.com"
+OPEN_URL = "https://open.er-api.com"
+ASK_SECONDS = 15.0
+
+_ERROR_TYPE = re.compile(r"[a-z-]{1,40}")
+
+
+class RatesSource(Struct, frozen=True, kw_only=True):
+    """Where exchange rates come from, and what is believed of them."""
+
+    api_key: str = ""
+    """With a key the keyed API is asked, without one the open endpoint."""
+    base_url: str = ""
+    """Another server that speaks the same API; empty for exchangerate-api.com itself."""
+    max_age_hours: float = 48
+    """Older rates convert nothing."""
+    max_change_percent: Decimal = Decimal(20)
+    """A larger step from the last rate is rejected until an operator accepts it."""
+
+
+class Quote(Struct, frozen=True, kw_only=True):
+    """What one US dollar costs, by the source's word, and of what moment it speaks."""
+
+    per_dollar: dict[str, Decimal]
+    source: str
+    as_of: datetime
+
+
+class SourceFault(Exception):
+    """The source gave no usable answer. The sentence never holds the API key or an address that does."""
+
+
+class _Prices(Struct, rename="upper"):
+    usd: Decimal
+    kzt: Decimal
+    eur: Decimal
+
+
+class _Answer(Struct):
+    # A JSON number becomes a Decimal digit by digit: no float in between.
+    result: str = ""
+    error_type: str = msgspec.field(name="error-type", default="")
+    base_code: str = ""
+    time_last_update_unix: int = 0
+    conversion_rates: _Prices | None = None
+    rates: _Prices | None = None
+
+
+async def ask(source: RatesSource) -> Quote:
+    """
+    What the source says now.
+
+    Raises:
+        SourceFault: it can't be reached, is slow, or its answer makes no sense.
+    """
+    quiet_httpx()  # the key is a part of the address, and httpx logs addresses
+    base = (source.base_url or (KEYED_URL if source.api_key else OPEN_URL)).rstrip("/").removesuffix("/v6")
+    address = f"{base}/v6/{source.api_key}/latest/USD" if source.api_key else f"{base}/v6/latest/USD"
+    try:
+        async with asyncio.timeout(ASK_SECONDS), httpx.AsyncClient(timeout=ASK_SECONDS) as client:
+            response = await client.get(address, headers={"Accept": "application/json"})
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise SourceFault(f"The rate source could not be reached ({type(error).__name__}).") from None
+    return read_answer(response.status_code, response.content, httpx.URL(base).host)
+
+
+def read_answer(status: int, body: bytes, host: str) -> Quote:
+    """
+    The quote in an answer of either endpoint.
+
+    Raises:
+        SourceFault: it holds none, or prices that no currency can have.
+    """
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise SourceFault(f"The rate source answered {status} with something that is not rates.") from None
+    if answer.result != "success":
+        reason = answer.error_type if _ERROR_TYPE.fullmatch(answer.error_type) else "no reason"
+        raise SourceFault(f"The rate source answered {status} and refused: {reason}.")
+    prices = answer.conversion_rates or answer.rates
+    if prices is None or answer.base_code != "USD" or prices.usd != 1 or answer.time_last_update_unix <= 0:
+        raise SourceFault("The rate source's answer is not a list of prices of one US dollar with its time.")
+    if not all(price.is_finite() and 0 < price < 10**9 for price in (prices.kzt, prices.eur)):
+        raise SourceFault("The rate source named a price that is not a sensible positive number.")
+    per_dollar = {
+        "USD": Decimal(1),
+        "KZT": prices.kzt.quantize(RATE_STEP),
+        "EUR": prices.eur.quantize(RATE_STEP),
+    }
+    if not all(per_dollar.values()):
+        raise SourceFault("The rate source named a price that is not a sensible positive number.")
+    try:
+        as_of = datetime.fromtimestamp(answer.time_last_update_unix, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise SourceFault("The rate source named a time that does not exist.") from None
+    return Quote(per_dollar=per_dollar, source=host, as_of=as_of)

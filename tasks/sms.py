@@ -1,0 +1,48 @@
+"""One SMS out through an HTTP gateway."""
+
+import logging
+
+import httpx
+from msgspec import Struct
+
+from tasks.mail import NotSent
+
+SEND_SECONDS = 15.0
+
+
+class SmsGateway(Struct, frozen=True, kw_only=True):
+    """Where SMS go: `POST url {"to", "text", "from"}` with a bearer token. Without a URL there is no SMS."""
+
+    url: str = ""
+    token: str = ""
+    sender: str = ""
+
+
+def quiet_httpx() -> None:
+    """Keep httpx from logging every URL it asks: some of ours carry a key."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -> None:
+    """
+    Hand one SMS to the gateway.
+
+    `reference` goes along as `Idempotency-Key`, the same at every attempt, for gateways that know it.
+
+    Raises:
+        NotSent: permanently where the gateway says that the request itself is wrong (400, 404, 410, 413, 422).
+            Refused credentials, limits, its own faults and silence are worth another attempt.
+    """
+    if not gateway.url:
+        raise NotSent("no SMS gateway is configured", permanent=True)
+    quiet_httpx()
+    body = {"to": to, "text": text, "from": gateway.sender}
+    headers = {"Authorization": f"Bearer {gateway.token}", "Idempotency-Key": reference}
+    try:
+        async with httpx.AsyncClient(timeout=SEND_SECONDS) as client:
+            answer = await client.post(gateway.url, json=body, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise NotSent(f"the SMS gateway could not be used ({type(error).__name__})") from None
+    if not answer.is_success:
+        wrong = answer.status_code in {400, 404, 410, 413, 422}
+        raise NotSent(f"the SMS gateway answered {answer.status_code}", permanent=wrong)

@@ -1,0 +1,233 @@
+"""The worker process: opens what jobs need, lets SAQ run them, and closes everything in order."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context as Variables
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from saq import Worker
+from saq.queue.redis import RedisQueue
+from saq.types import Context, PartialTimersDict
+
+from actors.bank import Bank, Limits
+from actors.locks import Lease, Locks
+from db.engine import UNAVAILABLE, Pool, connection_pool
+from tasks.delivery import Delivery
+from tasks.jobs import CRON, Tools, refresh_rates_if_old
+from tasks.mail import Smtp
+from tasks.mailbox import development_smtp
+from tasks.messages import hasten_delivery
+from tasks.queue import CONNECT_SECONDS, open_queue
+from tasks.rates import RateBoard, RatesSource, publish_snapshot
+from tasks.sms import SmsGateway
+
+HEARTBEAT_KEY = "wallet:worker:heartbeat"
+HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_TTL_SECONDS = 30
+
+CONCURRENCY = 6
+SWEEP_SECONDS = 10
+DRAIN_SECONDS = 30.0
+CANCEL_SECONDS = 3.0
+RETRY_SECONDS = 2.0
+QUIET_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True):
+    """What the worker is told by whoever reads the environment."""
+
+    development: bool
+    secret: str
+    redis_url: str
+    pool: Pool = Pool()
+    bank: Limits = Limits()
+    locks: Lease = Lease()
+    smtp: Smtp = Smtp()
+    sms: SmsGateway = SmsGateway()
+    rates: RatesSource = RatesSource()
+
+
+async def run_worker(settings: WorkerSettings) -> None:
+    """
+    Work until SIGTERM or SIGINT, then finish the jobs under way, for `DRAIN_SECONDS` at most.
+
+    Neither PostgreSQL nor Redis has to be there: the worker waits for the first, and SAQ asks again for the second
+    as long as it is away. What is due meanwhile is in the database and found later.
+    """
+    _calm_loggers()
+    async with AsyncExitStack() as stack:
+        tools = await stack.enter_async_context(_tools(settings))
+        queue = open_queue(settings.redis_url)
+        stack.push_async_callback(queue.disconnect)
+        await _prepare(queue)
+        if settings.development:
+            await _publish_first_rates(tools)
+        for work in (_heartbeats(tools.redis), _first_work(tools, queue)):
+            await stack.enter_async_context(_in_background(work))
+        worker = DrainingWorker(
+            queue,
+            functions=[],  # SAQ adds those of the cron list
+            cron_jobs=CRON,
+            concurrency=CONCURRENCY,
+            timers=PartialTimersDict(schedule=1, worker_info=10, sweep=SWEEP_SECONDS, abort=1),
+            dequeue_timeout=5.0,
+        )
+        worker.context["tools"] = tools  # type: ignore[typeddict-unknown-key]  # SAQ allows extra fields
+        _log.info("The worker is ready.")
+        await worker.start()
+
+
+class DrainingWorker(Worker[Context]):
+    """SAQ's worker, which when told to stop waits for its jobs, and for nothing else."""
+
+    async def stop(self) -> None:
+        """Let the jobs under way finish, then end. SAQ's own grace period also waits for idle loops to wake up."""
+        self.event.set()
+        ends_at = time.monotonic() + DRAIN_SECONDS
+        while self.job_task_contexts and time.monotonic() < ends_at:  # noqa: ASYNC110 SAQ has no event for it
+            await asyncio.sleep(0.05)
+        if idle := list(self.tasks):
+            for task in idle:
+                task.cancel()
+            await asyncio.wait(idle, timeout=CANCEL_SECONDS)
+            self.tasks.clear()
+        await super().stop()
+
+
+@asynccontextmanager
+async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
+    """Everything the jobs work with, opened in order and closed in reverse."""
+    async with AsyncExitStack() as stack:
+        redis: Redis = Redis.from_url(
+            settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
+        )
+        stack.push_async_callback(redis.aclose)
+        await _enter_when_possible(stack, settings.pool)
+        board = RateBoard(redis, settings.rates, settings.development)
+        await stack.enter_async_context(board.running())
+        locks = Locks(settings.redis_url, settings.locks)
+        await stack.enter_async_context(locks.running())
+        bank = Bank(settings.bank, locks, board.current)
+        await stack.enter_async_context(bank.running())
+        smtp = settings.smtp
+        if settings.development and not smtp.host:
+            port = await stack.enter_async_context(development_smtp(redis))
+            smtp = replace(smtp, host="127.0.0.1", port=port, username="", password="", tls="none")
+        yield Tools(
+            redis=redis,
+            bank=bank,
+            board=board,
+            delivery=Delivery(settings.secret, smtp, settings.sms),
+            rates=settings.rates,
+            development=settings.development,
+        )
+
+
+async def _enter_when_possible(stack: AsyncExitStack, pool: Pool) -> None:
+    while True:
+        try:
+            await stack.enter_async_context(connection_pool(pool))
+        except UNAVAILABLE as error:
+            _log.warning("The worker waits for PostgreSQL (%s).", type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+async def _prepare(queue: RedisQueue) -> None:
+    """
+    Make SAQ forget scheduled runs, and not sweep at once.
+
+    It would keep the run that an older cron expression scheduled; the present one is scheduled again within a second.
+    And its sweep takes a job that is just being fetched, as the first ones are now, for a lost one.
+    """
+    try:
+        await queue.redis.set(queue.namespace("sweep"), 1, ex=SWEEP_SECONDS, nx=True)
+        incomplete = queue.namespace("incomplete")
+        scheduled = [
+            job_id
+            for job_id in await queue.redis.zrangebyscore(incomplete, 1, "+inf")
+            if job_id.startswith(queue.job_id("cron:").encode())
+        ]
+        if scheduled:
+            await queue.redis.zrem(incomplete, *scheduled)
+    except (RedisError, OSError) as error:
+        _log.warning("The worker starts without Redis (%s).", type(error).__name__)
+
+
+async def _publish_first_rates(tools: Tools) -> None:
+    try:
+        await publish_snapshot(tools.redis, tools.rates)
+    except UNAVAILABLE as error:
+        _log.warning("The bundled exchange rates could not be published (%s).", type(error).__name__)
+
+
+async def _first_work(tools: Tools, queue: RedisQueue) -> None:
+    """What should not wait for the clock after a start."""
+    await hasten_delivery(queue)
+    try:
+        await refresh_rates_if_old(tools)
+    except UNAVAILABLE as error:
+        _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
+
+
+async def _heartbeats(redis: Redis) -> None:
+    """Say under `wallet:worker:heartbeat` that this worker is alive."""
+    while True:
+        beat = msgspec.json.encode({"at": datetime.now(UTC), "pid": os.getpid()})
+        try:
+            await redis.set(HEARTBEAT_KEY, beat, ex=HEARTBEAT_TTL_SECONDS)
+        except (RedisError, OSError):
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+@asynccontextmanager
+async def _in_background(work: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
+    task = asyncio.create_task(work, context=Variables())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _calm_loggers() -> None:
+    """A job every two seconds is no news, and an outage is worth a line, not a traceback from everyone who meets it."""
+    logging.getLogger("saq").setLevel(logging.WARNING)
+    for name in ("saq", "asyncpg.pool"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _OutagesOnce) for each in logger.filters):
+            logger.addFilter(_OutagesOnce())
+
+
+class _OutagesOnce(logging.Filter):
+    """Lets through one line about an outage every half minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, (RedisError, *UNAVAILABLE)):
+            return True
+        name = type(error).__name__
+        if time.monotonic() - self._told_at.get(name, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._told_at[name] = time.monotonic()
+        record.msg, record.args = "The worker can't reach Redis or PostgreSQL (%s); it goes on trying.", (name,)
+        record.exc_info = record.exc_text = None
+        return True

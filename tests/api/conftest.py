@@ -1,0 +1,75 @@
+"""People for the tests of the API: they register and sign in as anybody would."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from msgspec import Struct
+
+from app.settings import Settings
+from db.tables import Message
+from tasks.sealing import Seal
+
+PASSWORD = "correct horse battery staple"
+
+Answer = dict[str, Any]
+
+
+class Person(Struct, kw_only=True):
+    """Someone who has registered and signed in."""
+
+    user: Answer
+    tokens: Answer
+    password: str = PASSWORD
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What signs their requests."""
+        return {"Authorization": f"Bearer {self.tokens['access']}"}
+
+
+Register = Callable[..., Awaitable[Person]]
+CodeOf = Callable[[Answer], Awaitable[str]]
+
+
+@pytest.fixture
+def code_of(settings: Settings) -> CodeOf:
+    """The code that was sent for a session, read from the message before a worker takes it."""
+
+    async def read(session: Answer) -> str:
+        row = await Message.select().where(Message.event.like(f"%_code:{session['session_id']}")).first()
+        assert row is not None, "no code was sent"
+        return Seal(settings.secret).open(bytes(row["sealed"]))
+
+    return read
+
+
+@pytest.fixture
+def register(client: httpx.AsyncClient, code_of: CodeOf) -> Register:
+    """Registers and signs in whoever a test needs."""
+
+    async def make(*, email: str, phone_number: str, password: str = PASSWORD) -> Person:
+        body = {"email": email, "phone_number": phone_number, "password": password}
+        session = (await client.post("/users/create/", json=body)).json()
+        answer = await client.post(
+            "/users/verify/", json={"session_id": session["session_id"], "code": await code_of(session)}
+        )
+        assert answer.status_code == 201, answer.text
+        tokens = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
+        assert tokens.status_code == 201, tokens.text
+        return Person(user=answer.json(), tokens=tokens.json(), password=password)
+
+    return make
+
+
+@pytest.fixture
+async def ann(register: Register) -> Person:
+    """Ann, who has registered and signed in."""
+    return await register(email="ann@example.com", phone_number="+77011234567")
+
+
+@pytest.fixture
+async def ben(register: Register) -> Person:
+    """Ben, likewise."""
+    return await register(email="ben@example.com", phone_number="+77017654321")

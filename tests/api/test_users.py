@@ -1,0 +1,282 @@
+"""Registration, codes, passwords and profiles, as people meet them."""
+
+import asyncio
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+from redis import Redis
+
+from actors.refusals import DatabaseUnavailable
+from app import people as people_module
+from app.people import People
+from db.tables import Message, User
+from tests.api.conftest import PASSWORD, Answer, CodeOf, Person, Register
+
+ANN: Answer = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
+
+
+async def start(client: httpx.AsyncClient, **changes: str) -> Answer:
+    answer = await client.post("/users/create/", json=ANN | changes)
+    assert answer.status_code == 201, answer.text
+    session: Answer = answer.json()
+    return session
+
+
+async def verify(client: httpx.AsyncClient, session: Answer, code: str) -> httpx.Response:
+    return await client.post("/users/verify/", json={"session_id": session["session_id"], "code": code})
+
+
+def wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 1_000_000:06d}"
+
+
+async def test_a_code_turns_a_registration_into_a_user(client: httpx.AsyncClient, code_of: CodeOf) -> None:
+    session = await start(client, email="Ann@Example.COM", phone_number="8 (701) 123-45-67")
+    assert session["expires_in"] == 300
+    answer = await verify(client, session, await code_of(session))
+    assert answer.status_code == 201
+    user = answer.json()
+    assert user.pop("id")
+    assert user == {
+        "email": "ann@example.com",
+        "phone_number": "+77011234567",
+        "first_name": "",
+        "last_name": "",
+        "profile_image": None,
+        "wallets": [],
+    }
+    assert await Message.exists().where(Message.template == "welcome")
+
+
+async def test_a_code_is_used_once(client: httpx.AsyncClient, code_of: CodeOf) -> None:
+    session = await start(client)
+    code = await code_of(session)
+    answers = await asyncio.gather(*(verify(client, session, code) for _ in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 9
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 400} == {"invalid_code"}
+    assert await User.count() == 1
+
+
+async def test_the_fifth_wrong_guess_spends_the_code(client: httpx.AsyncClient, code_of: CodeOf) -> None:
+    session = await start(client)
+    code = await code_of(session)
+    for _ in range(5):
+        assert (await verify(client, session, wrong(code))).json()["code"] == "invalid_code"
+    assert (await verify(client, session, code)).json()["code"] == "invalid_code"
+
+
+async def test_the_fifth_guess_may_still_be_right(client: httpx.AsyncClient, code_of: CodeOf) -> None:
+    session = await start(client)
+    code = await code_of(session)
+    for _ in range(4):
+        await verify(client, session, wrong(code))
+    assert (await verify(client, session, code)).status_code == 201
+
+
+async def test_of_a_hundred_parallel_guesses_five_are_compared(
+    client: httpx.AsyncClient, code_of: CodeOf, redis_url: str
+) -> None:
+    session = await start(client)
+    code = await code_of(session)
+    with Redis.from_url(redis_url) as redis:
+        answers = await asyncio.gather(*(verify(client, session, wrong(code)) for _ in range(100)))
+        assert {answer.status_code for answer in answers} == {400}
+        assert not redis.keys("wallet:code:*")
+    assert (await verify(client, session, code)).status_code == 400
+
+
+async def test_neither_the_code_nor_the_password_is_kept_in_redis(
+    client: httpx.AsyncClient, code_of: CodeOf, redis_url: str
+) -> None:
+    session = await start(client)
+    code = await code_of(session)
+    with Redis.from_url(redis_url) as redis:
+        kept: Any = redis.hgetall(f"wallet:code:registration:{session['session_id']}")
+    text = b" ".join(kept.values()).decode()
+    assert code not in text.replace(session["session_id"], "")
+    assert PASSWORD not in text
+    assert "$argon2id$v=19$m=19456,t=2,p=1$" in text
+
+
+@pytest.mark.parametrize("taken", [{"phone_number": "+77010000001"}, {"email": "new@example.com"}, {}])
+async def test_whoever_is_registered_is_told_and_nobody_else_learns_of_it(
+    client: httpx.AsyncClient, ann: Person, taken: dict[str, str]
+) -> None:
+    session = await start(client, **taken)
+    assert session.keys() == {"session_id", "expires_in"}
+    assert not await Message.exists().where(Message.event == f"registration_code:{session['session_id']}")
+    notice = await Message.select().where(Message.template == "registration_attempt").first()
+    assert notice is not None
+    assert str(notice["user"]) == ann.user["id"]
+    assert (await verify(client, session, "000000")).json()["code"] == "invalid_code"
+
+
+async def test_two_owners_get_a_notice_each(client: httpx.AsyncClient, ann: Person, ben: Person) -> None:
+    await start(client, email="ann@example.com", phone_number="+77017654321")
+    assert await Message.count().where(Message.template == "registration_attempt") == 2
+
+
+async def test_a_taken_email_takes_as_long_as_a_free_one(client: httpx.AsyncClient, ann: Person) -> None:
+    async def seconds(email: str, phone: str) -> float:
+        begun = perf_counter()
+        await start(client, email=email, phone_number=phone)
+        return perf_counter() - begun
+
+    taken = [await seconds("ann@example.com", f"+7701000000{n}") for n in range(8)]
+    free = [await seconds(f"free{n}@example.com", f"+7701000001{n}") for n in range(8)]
+    assert median(taken) == pytest.approx(median(free), rel=0.35)
+
+
+async def test_the_first_of_two_registrations_to_be_confirmed_wins(client: httpx.AsyncClient, code_of: CodeOf) -> None:
+    first, second = await start(client), await start(client)
+    assert (await verify(client, second, await code_of(second))).status_code == 201
+    late = await verify(client, first, await code_of(first))
+    assert (late.status_code, late.json()["code"]) == (400, "user_exists")
+    # An answer was given, so the code is spent.
+    assert (await verify(client, first, await code_of(first))).json()["code"] == "invalid_code"
+
+
+async def test_a_code_survives_a_database_that_fails(
+    client: httpx.AsyncClient, code_of: CodeOf, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await start(client)
+    code = await code_of(session)
+
+    async def fail(_: Any) -> bool:
+        raise ConnectionResetError
+
+    key = f"wallet:code:registration:{session['session_id']}"
+    with Redis.from_url(redis_url) as redis:
+        expires_at = redis.expiretime(key)
+        with monkeypatch.context() as patch:
+            patch.setattr(people_module, "_insert", fail)
+            answer = await verify(client, session, code)
+        assert (answer.status_code, answer.json()["code"]) == (503, DatabaseUnavailable.code)
+        assert answer.headers["retry-after"]
+        assert redis.expiretime(key) == expires_at
+        assert redis.hget(key, "tries") == b"0"
+    assert (await verify(client, session, code)).status_code == 201
+
+
+async def test_confirming_again_after_a_commit_in_doubt_makes_no_second_user(
+    client: httpx.AsyncClient, code_of: CodeOf, redis_url: str
+) -> None:
+    session = await start(client)
+    key = f"wallet:code:registration:{session['session_id']}"
+    with Redis.from_url(redis_url) as redis:
+        kept: Any = redis.hgetall(key)
+        first = await verify(client, session, await code_of(session))
+        redis.hset(key, mapping=kept)
+    again = await verify(client, session, await code_of(session))
+    assert again.status_code == 201
+    assert again.json() == first.json()
+    assert await User.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", "not an address"),
+        ("email", "ann@localhost"),
+        ("email", "a\u0000nn@example.com"),
+        ("email", "a" * 300 + "@example.com"),
+        ("email", None),
+        ("phone_number", "12"),
+        ("phone_number", "+7701123456" * 20),
+        ("phone_number", 77011234567),
+        ("password", "short"),
+        ("password", "x" * 129),
+        ("password", "correct\u0000horse"),
+        ("password", ["correct horse battery staple"]),
+    ],
+)
+async def test_what_is_not_valid_names_its_field(client: httpx.AsyncClient, field: str, value: Any) -> None:
+    answer = await client.post("/users/create/", json=ANN | {field: value})
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"email": "\\ud800@example.com"}', b"[" * 60_000, b'{"email": 1e999}'],
+)
+@pytest.mark.parametrize("path", ["create", "verify", "token/create", "token/refresh"])
+async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, path: str, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await client.post(f"/users/{path}/", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+
+
+async def start_password(client: httpx.AsyncClient, person: Person, new: str, current: str = PASSWORD) -> Any:
+    body = {"password": current, "new_password": new}
+    return await client.post("/users/password/update/", json=body, headers=person.headers)
+
+
+async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, ann: Person, code_of: CodeOf) -> None:
+    session = (await start_password(client, ann, "another good password")).json()
+    body = {"session_id": session["session_id"], "code": await code_of(session)}
+    answer = await client.patch("/users/password/verify/", json=body, headers=ann.headers)
+    assert (answer.status_code, answer.json()) == (200, ann.user)
+    assert await Message.exists().where(Message.template == "password_changed")
+    refreshed = await client.post("/users/token/refresh/", json={"refresh": ann.tokens["refresh"]})
+    assert (refreshed.status_code, refreshed.json()["code"]) == (401, "token_invalid")
+    for password, status in ((PASSWORD, 401), ("another good password", 201)):
+        credentials = {"phone_number": ann.user["phone_number"], "password": password}
+        assert (await client.post("/users/token/create/", json=credentials)).status_code == status
+
+
+async def test_a_change_of_password_wants_the_current_one(client: httpx.AsyncClient, ann: Person) -> None:
+    answer = await start_password(client, ann, "another good password", current="not my password")
+    assert (answer.status_code, answer.json()["code"]) == (400, "wrong_password")
+    assert not await Message.exists().where(Message.template == "password_code")
+
+
+async def test_somebody_elses_session_is_no_session(
+    client: httpx.AsyncClient, ann: Person, ben: Person, code_of: CodeOf
+) -> None:
+    session = (await start_password(client, ann, "another good password")).json()
+    body = {"session_id": session["session_id"], "code": await code_of(session)}
+    # However often he tries, it costs Ann none of her tries.
+    for _ in range(6):
+        answer = await client.patch("/users/password/verify/", json=body, headers=ben.headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_code")
+    assert (await client.post("/users/verify/", json=body)).json()["code"] == "invalid_code"
+    assert (await client.patch("/users/password/verify/", json=body, headers=ann.headers)).status_code == 200
+
+
+async def test_names_change_and_the_rest_stays(client: httpx.AsyncClient, ann: Person) -> None:
+    answer = await client.patch("/users/update/", json={"first_name": "Änn"}, headers=ann.headers)
+    assert (answer.status_code, answer.json()) == (200, ann.user | {"first_name": "Änn"})
+    form = {"last_name": (None, "Bee")}
+    answer = await client.patch("/users/update/", files=form, headers=ann.headers)
+    expected = ann.user | {"first_name": "Änn", "last_name": "Bee"}
+    assert (answer.status_code, answer.json()) == (200, expected)
+    assert (await client.get("/users/", headers=ann.headers)).json() == expected
+
+
+@pytest.mark.parametrize("name", ["x" * 151, "a\u0000b", "line\n", "a\u0085b", None, 5])
+async def test_names_without_control_characters_and_not_too_long(
+    client: httpx.AsyncClient, ann: Person, name: Any
+) -> None:
+    answer = await client.patch("/users/update/", json={"first_name": name}, headers=ann.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "first_name")
+
+
+async def test_a_gone_person_is_signed_out(client: httpx.AsyncClient, ann: Person) -> None:
+    await User.delete().where(User.id == ann.user["id"])
+    for method, path, body in (("GET", "/users/", None), ("PATCH", "/users/update/", {"first_name": "Ann"})):
+        answer = await client.request(method, path, json=body, headers=ann.headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+
+
+async def test_commit_order_of_messages(client: httpx.AsyncClient, app: Litestar, register: Register) -> None:
+    """A registration whose message can't be owed is not made."""
+    session = await start(client)
+    assert await Message.count().where(Message.event.like(f"%{session['session_id']}")) == 1
+    assert isinstance(app, Litestar)
+    assert People

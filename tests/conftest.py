@@ -1,0 +1,141 @@
+"""Real servers for every test: PostgreSQL and Valkey are started once, and each test gets a database of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar
+from redis import Redis
+
+from app.main import create_app
+from app.settings import Settings
+from db.audit import audit
+from db.embedded import Servers, embedded_servers
+from db.engine import Pool, connection_pool, engine
+from db.migrate import migrate
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """PostgreSQL and Valkey of this test process: real, but careless about power cuts."""
+    with embedded_servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a migrated database that others are copied from."""
+    assert servers.database_url
+    _execute(servers.database_url, "CREATE DATABASE template_wallet")
+    _run(migrate(_database(servers, "template_wallet")))
+    return "template_wallet"
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """A fresh, migrated database; the engine points to it."""
+    assert servers.database_url
+    name = f"test_{next(_numbers)}"
+    _execute(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    engine().config["dsn"] = _database(servers, name)
+    yield _database(servers, name)
+    _execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """An empty Valkey."""
+    assert servers.redis_url
+    with Redis.from_url(servers.redis_url) as redis:
+        redis.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[str]:
+    """A fresh database with the pool open, for tests of what lies below the API; it must pass the audit in the end."""
+    async with connection_pool(Pool()):
+        yield database_url
+        await assert_audit()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Those of a development machine."""
+    return Settings(database_url=database_url, redis_url=redis_url, media_folder=str(tmp_path / "media"))
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Litestar]:
+    """The API in this process, on real servers; whatever a test did to the money must pass the audit in the end."""
+    app = create_app(settings)
+    async with _alive(app):
+        yield app
+        await assert_audit()
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API in this process that has not signed in."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://wallet.test") as client:
+        yield client
+
+
+async def assert_audit() -> None:
+    """Every money test ends with this."""
+    report = await audit()
+    assert report.ok, report.findings
+
+
+@asynccontextmanager
+async def _alive(app: Litestar) -> AsyncIterator[None]:
+    """The lifespan in a task of its own: whoever enters it must leave it, and a fixture's two halves are two tasks."""
+    up, over = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            up.set()
+            await over.wait()
+
+    life = asyncio.create_task(live())
+    waiting = asyncio.create_task(up.wait())
+    await asyncio.wait([life, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    try:
+        if not life.done():
+            yield
+    finally:
+        over.set()
+        await life
+
+
+def _database(servers: Servers, name: str) -> str:
+    assert servers.database_url
+    return servers.database_url.rsplit("/", 1)[0] + f"/{name}"
+
+
+def _execute(url: str, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    _run(execute())
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> None:
+    """Run it in a thread of its own: the tests' event loop belongs to the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()

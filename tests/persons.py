@@ -1,0 +1,100 @@
+"""People for tests: registered in the database, signed in with a real token, with wallets and money."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import httpx
+from litestar import Litestar
+
+from app.auth import Lifetimes, Tokens
+from app.settings import DEVELOPMENT_SECRET
+from db.tables import User
+
+_numbers = count(1)
+
+
+@dataclass
+class Person:
+    """Someone who has signed in. Each method is one request, and returns the response as it is."""
+
+    user_id: UUID
+    client: httpx.AsyncClient
+    token: str
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any request, with this person's token."""
+        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        return await self.client.request(method, path, headers=headers, **options)
+
+    async def open_wallet(self, currency: str = "KZT", *, holding: str | None = None) -> "OpenWallet":
+        """A wallet, with a first deposit where `holding` is given."""
+        response = await self.request("POST", "/users/wallets/create/", json={"amount_currency": currency})
+        assert response.status_code == 201, response.text
+        wallet = OpenWallet(self, response.json()["id"], response.json()["wallet_number"])
+        if holding:
+            response = await wallet.deposit(holding)
+            assert response.status_code == 201, response.text
+        return wallet
+
+
+@dataclass
+class OpenWallet:
+    """A wallet of a person's."""
+
+    owner: Person
+    id: int
+    number: str
+
+    async def post(self, action: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+        """A request that moves money."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return await self.owner.request("POST", f"/users/wallets/{self.id}/{action}/", json=body, headers=headers)
+
+    async def deposit(self, amount: str, key: str | None = None) -> httpx.Response:
+        """Put money in."""
+        return await self.post("deposit", {"amount": amount}, key)
+
+    async def withdraw(self, amount: str, key: str | None = None) -> httpx.Response:
+        """Take money out."""
+        return await self.post("withdraw", {"amount": amount}, key)
+
+    async def send(self, amount: str, to: "OpenWallet | str", key: str | None = None) -> httpx.Response:
+        """Send money to another wallet."""
+        number = to if isinstance(to, str) else to.number
+        return await self.post("transfer", {"wallet_number": number, "amount": amount}, key)
+
+    async def look(self) -> dict[str, Any]:
+        """The wallet as its owner sees it."""
+        response = await self.owner.request("GET", f"/users/wallets/{self.id}/")
+        assert response.status_code == 200, response.text
+        seen: dict[str, Any] = response.json()
+        return seen
+
+    async def balance(self) -> Decimal:
+        """What it holds."""
+        return Decimal((await self.look())["amount"])
+
+    async def history(self, **query: Any) -> list[dict[str, Any]]:
+        """Its transactions, newest first."""
+        response = await self.owner.request("GET", f"/users/wallets/{self.id}/transactions/", params=query)
+        assert response.status_code == 200, response.text
+        seen: list[dict[str, Any]] = response.json()
+        return seen
+
+
+async def register(client: httpx.AsyncClient, tokens: Tokens | None = None) -> Person:
+    """A new person, put straight into the database: the way through codes has tests of its own."""
+    number = next(_numbers)
+    user = User(email=f"person{number}@example.com", phone_number=f"+7701{number:07}", password_hash="none")
+    await user.save()
+    tokens = tokens or Tokens(DEVELOPMENT_SECRET, Lifetimes())
+    return Person(user.id, client, tokens.access(user.id))
+
+
+def tokens_of(app: Litestar) -> Tokens:
+    """What signs this application's tokens."""
+    tokens: Tokens = app.state.tokens
+    return tokens
