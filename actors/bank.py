@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
 
@@ -13,8 +13,9 @@ from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
 from actors.orders import Order, Receipt, Transfer
-from actors.refusals import Overloaded
+from actors.refusals import DatabaseUnavailable, Overloaded
 from actors.settlement import settle
+from db.engine import UNAVAILABLE
 
 log = logging.getLogger(__name__)
 
@@ -64,22 +65,19 @@ class Bank:
         Raises:
             Refusal: it was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
         """
-        wallet_ids: tuple[int, ...] = (order.wallet_id,)
-        if isinstance(order, Transfer):
-            wallet_ids = (order.wallet_id, await self._directory.wallet_id(order.receiver_number))
+        wallet_ids = await self._wallet_ids(order)
         if not self._open:
             raise Overloaded("The server is stopping. Nothing has happened. Try again in a moment.")
         loop = asyncio.get_running_loop()
-        mail = Mail(order, wallet_ids, loop.create_future(), loop.time() + self.limits.deadline_seconds)
-        self._mailboxes.put(mail)
+        answer: asyncio.Future[Receipt] = loop.create_future()
+        self._mailboxes.put(Mail(order, wallet_ids, answer, loop.time() + self.limits.deadline_seconds))
         self._mail_has_come.set()
-        return await mail.answer
+        return await answer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Carry out orders as long as the block runs; then finish what was accepted."""
-        works: list[Callable[[], Awaitable[None]]] = [self._lane] * self.limits.lanes + [self._watch_deadlines]
-        tasks = [_forever(work) for work in works]
+        tasks = [_forever(work) for work in (*[self._lane] * self.limits.lanes, self._watch_deadlines)]
         self._open = True
         try:
             yield
@@ -89,6 +87,15 @@ class Bank:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
+        """The wallets that an order needs, the acting one first."""
+        if not isinstance(order, Transfer):
+            return (order.wallet_id,)
+        try:
+            return (order.wallet_id, await self._directory.wallet_id(order.receiver_number))
+        except UNAVAILABLE:
+            raise DatabaseUnavailable() from None
 
     async def _lane(self) -> None:
         """Empty the mailboxes, a batch at a time."""
@@ -121,7 +128,7 @@ class Bank:
             self._free(wallet_ids - missed)
             self.locks.release_soon(wallet_ids - missed, token)
 
-    def _freed_elsewhere(self, wallet_ids: "set[int] | list[int]") -> None:
+    def _freed_elsewhere(self, wallet_ids: Iterable[int]) -> None:
         back = self._elsewhere.intersection(wallet_ids)
         self._elsewhere -= back
         self._free(back)
@@ -137,7 +144,7 @@ class Bank:
 
     async def _drain(self) -> None:
         end = asyncio.get_running_loop().time() + self.limits.drain_seconds
-        while not self._mailboxes.idle and asyncio.get_running_loop().time() < end:
+        while not self._mailboxes.idle and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once a process
             await asyncio.sleep(0.01)
 
 

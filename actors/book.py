@@ -15,7 +15,7 @@ from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
 DEPOSIT, WITHDRAW, TRANSFER, FEE = "DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"
 
 # The ids that the first migration gives to the system wallets: three of each, in the order of the currencies.
-SYSTEM_WALLET_IDS = {
+SYSTEM_WALLET_IDS: dict[tuple[str, str], int] = {
     (system, currency): 3 * row + column + 1
     for row, system in enumerate(("cash", "fees", "exchange"))
     for column, currency in enumerate(CURRENCIES)

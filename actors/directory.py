@@ -40,7 +40,7 @@ class Directory:
             asked, self._asked = self._asked, {}
             try:
                 found = await ledger.wallet_ids(asked)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it goes to those who asked
                 for answer in asked.values():
                     answer.set_exception(error)
                 continue

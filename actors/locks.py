@@ -85,7 +85,10 @@ class Locks:
         self.degraded = False
         self.on_freed: Callable[[Iterable[int]], None] = lambda _: None
         self._redis: Redis = Redis.from_url(
-            redis_url, socket_timeout=lease.answer_seconds, socket_connect_timeout=lease.answer_seconds, retry=Retry(NoBackoff(), 0)
+            redis_url,
+            socket_timeout=lease.answer_seconds,
+            socket_connect_timeout=lease.answer_seconds,
+            retry=Retry(NoBackoff(), 0),
         )
         self._listener: Redis = Redis.from_url(redis_url, socket_connect_timeout=lease.answer_seconds)
         self._take = self._redis.register_script(_TAKE)
@@ -119,7 +122,9 @@ class Locks:
         if self.degraded:
             return "", set()
         token = f"{self._owner}:{next(self._numbers)}"
-        lease_ms, reserve_ms = (int(seconds * 1000) for seconds in (self.lease.lease_seconds, self.lease.reservation_seconds))
+        lease_ms, reserve_ms = (
+            int(seconds * 1000) for seconds in (self.lease.lease_seconds, self.lease.reservation_seconds)
+        )
         missed: set[int] = set()
         try:
             for ids in self._by_shard(wallet_ids):
@@ -163,7 +168,7 @@ class Locks:
             await asyncio.sleep(self.lease.probe_seconds)
             if self.degraded:
                 with suppress(RedisError, OSError, TimeoutError):
-                    await self._redis.ping()
+                    await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
                     self.degraded = False
                     log.warning("Redis is back: wallets are locked across processes again")
 

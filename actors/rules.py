@@ -185,7 +185,9 @@ def replay(order: Order, used: UsedKey, book: Book) -> Receipt:
 def fingerprint(order: Order) -> bytes:
     """A digest of what was asked, whatever its id: two orders with the same one ask the same."""
     receiver = getattr(order, "receiver_number", "")
-    return sha256(f"{type(order).__name__} {order.wallet_id} {receiver} {getattr(order, 'amount', '')}".encode()).digest()
+    return sha256(
+        f"{type(order).__name__} {order.wallet_id} {receiver} {getattr(order, 'amount', '')}".encode()
+    ).digest()
 
 
 _RULES: dict[type, Callable[[Any, Book], Receipt]] = {

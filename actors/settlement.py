@@ -8,7 +8,12 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from asyncpg.exceptions import DeadlockDetectedError, SerializationError, UniqueViolationError
+from asyncpg.exceptions import (
+    DeadlockDetectedError,
+    InvalidCachedStatementError,
+    SerializationError,
+    UniqueViolationError,
+)
 
 from actors.book import Book, UsedKey
 from actors.mailbox import Mail
@@ -22,8 +27,8 @@ from db.transaction import CommitInDoubt, transaction
 
 log = logging.getLogger(__name__)
 
-# Another process was faster: with what it has written in view, the batch comes out otherwise.
-_OVERTAKEN = (UniqueViolationError, DeadlockDetectedError, SerializationError)
+# Another process was faster, or has migrated the tables: with what it has done in view, the batch comes out otherwise.
+_OVERTAKEN = (UniqueViolationError, DeadlockDetectedError, SerializationError, InvalidCachedStatementError)
 _ATTEMPTS_OVERTAKEN = 3
 _ATTEMPTS_UNAVAILABLE = 2
 _PAUSE_SECONDS = 0.1
@@ -52,7 +57,7 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
             if not in_doubt and attempt >= _ATTEMPTS_UNAVAILABLE:
                 log.warning("no database for %d orders: %s", len(mails), type(error).__name__)
                 return _refuse(mails, DatabaseUnavailable)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             overtaken = isinstance(error, _OVERTAKEN)
             if not overtaken or attempt >= _ATTEMPTS_OVERTAKEN:
                 return await _halve(mails, error, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
@@ -120,7 +125,8 @@ async def _halve(
     """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
     if len(mails) == 1:
         log.error("order %s failed", mails[0].order.id, exc_info=error)
-        return mails[0].refuse(error)
+        mails[0].refuse(error)
+        return
     middle = len(mails) // 2
     for half in (mails[:middle], mails[middle:]):
         await settle(half, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)

@@ -2,7 +2,6 @@
 
 import re
 from decimal import Decimal
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -28,6 +27,8 @@ _PATTERNS = {
     NOT_BLANK: "Expected text that is not blank and has no control characters",
 }
 
+_DECODERS: dict[type, Any] = {}  # one for each body struct
+
 _FIELD = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 
 
@@ -42,7 +43,9 @@ class JSONBodies(AbstractDTO[Any]):
     model_type = object
 
     @classmethod
-    def create_for_field_definition(cls, field_definition: FieldDefinition, handler_id: str, **_: Any) -> None:
+    def create_for_field_definition(
+        cls, field_definition: FieldDefinition, handler_id: str, backend_cls: Any = None
+    ) -> None:
         """Nothing to prepare but the decoder, which `_decoder` remembers."""
 
     @classmethod
@@ -97,8 +100,7 @@ def decode(body: bytes, into: type[T]) -> T:
         ValidationFailed: naming the field, where it is one.
     """
     try:
-        decoded: T = _decoder(into).decode(body)
-        return decoded
+        return _decoder(into).decode(body)
     except msgspec.ValidationError as error:
         text = str(error)
         match = _FIELD.search(text)
@@ -111,9 +113,11 @@ def decode(body: bytes, into: type[T]) -> T:
         raise ValidationFailed(detail="The body is not valid JSON.") from None
 
 
-@cache
 def _decoder(into: type[T]) -> "msgspec.json.Decoder[T]":
-    return msgspec.json.Decoder(into)
+    decoder = _DECODERS.get(into)
+    if decoder is None:
+        decoder = _DECODERS[into] = msgspec.json.Decoder(into)
+    return decoder
 
 
 def amount_field(raw: msgspec.Raw, field: str = "amount") -> Decimal:

@@ -13,7 +13,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response import File
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from actors.refusals import Refusal
 from app.problems import FieldError, ValidationFailed
@@ -26,6 +26,16 @@ KEPT_SIDE_MAX = 2048
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 _NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
+# By EXIF orientation (CIPA DC-008, 4.6.5): how the camera was held, undone.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
@@ -126,15 +136,21 @@ def _reencode(content: bytes) -> tuple[str, bytes]:
 def _pixels(image: Image.Image) -> Image.Image:
     """The picture in a fresh image, to which no metadata clings."""
     image.draft("RGB", (KEPT_SIDE_MAX, KEPT_SIDE_MAX))  # lets JPEG skip detail that is thrown away below
-    orientation = image.getexif().get(0x0112)
-    see_through = image.has_transparency_data
-    upright = image.convert("RGBA" if see_through else "RGB")
-    upright.thumbnail((KEPT_SIDE_MAX, KEPT_SIDE_MAX))
-    upright.getexif()[0x0112] = orientation or 1
-    upright = ImageOps.exif_transpose(upright)
-    fresh = Image.new(upright.mode, upright.size)
-    fresh.paste(upright)
+    turn = _turn(image)
+    kept = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    kept.thumbnail((KEPT_SIDE_MAX, KEPT_SIDE_MAX))
+    if turn is not None:
+        kept = kept.transpose(turn)
+    fresh = Image.new(kept.mode, kept.size)
+    fresh.paste(kept)
     return fresh
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings the picture upright; nothing where its EXIF says nothing, or nonsense: that is no reason to refuse."""
+    with suppress(Exception):
+        return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
+    return None
 
 
 def _encode(form: str, image: Image.Image) -> bytes:

@@ -1,6 +1,7 @@
 """Rate limits that hold across processes, counted in Redis."""
 
 import logging
+from asyncio import timeout
 from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 QUARTER_SECONDS = 900
 HOUR_SECONDS = 3600
+# How long Redis may take, and for how long it is left alone when it did not: sign-ins must not wait in line for it.
+ANSWER_SECONDS = 1.0
 
 
 class RateLimits(Struct, frozen=True, kw_only=True):
@@ -75,6 +78,7 @@ class RateLimiter:
         self._redis = redis
         self._limits = limits
         self._per_address = per_address
+        self._asks_again_at = 0.0
         self._quiet_until = 0.0
 
     async def sign_in(self, phone_number: str, address: str) -> None:
@@ -114,16 +118,17 @@ class RateLimiter:
 
     async def _count(self, *counts: _Count) -> None:
         active = [count for count in counts if count.most]
-        if not active:
+        if not active or monotonic() < self._asks_again_at:
             return
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=False) as pipe:
                 for count in active:
                     pipe.incr(count.key)
                     pipe.expire(count.key, count.window_seconds, nx=True)
                     pipe.ttl(count.key)
                 replies = await pipe.execute()
         except (RedisError, OSError) as error:
+            self._asks_again_at = monotonic() + ANSWER_SECONDS
             self._say_once_a_minute(error)
             return
         for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):

@@ -165,7 +165,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
         status: ResponseSpec(
             data_container=Problem,
             description=HTTPStatus(status).phrase,
-            media_type=MEDIA_TYPE,  # type: ignore[arg-type]  # Litestar's enum has no problem+json
+            media_type=MEDIA_TYPE,
             generate_examples=False,
         )
         for status in statuses

@@ -50,7 +50,7 @@ def serve_api(*, host: str, port: int, workers: int) -> None:
     load_settings(os.environ)
     _exit_on_signals()
     with listen(host, port) as listener:
-        asyncio.run(supervise([_api_children(listener, workers, dict(os.environ))]))
+        asyncio.run(supervise([_api_children(listener, workers, dict(os.environ))], at_stop=listener.close))
 
 
 async def _run(
@@ -68,8 +68,9 @@ async def _run(
             for name in servers.revive():
                 click.echo(f"{name} had died and was started again.", err=True)
 
-    worker = Child("worker", ["worker", "--supervised"], environ)
-    await supervise([_api_children(listener, workers, environ), [worker]], announce, revive)
+    groups = [_api_children(listener, workers, environ), [Child("worker", ["worker", "--supervised"], environ)]]
+    # Closed here as well, so that nobody new waits behind a socket where no one will answer.
+    await supervise(groups, announce, revive, at_stop=listener.close)
 
 
 def _api_children(listener: socket.socket, workers: int, environ: dict[str, str]) -> list[Child]:

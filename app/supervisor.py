@@ -78,11 +78,13 @@ class Child:
             await process.wait()
 
 
-async def supervise(groups: Sequence[Sequence[Child]], *beside: Callable[[], Awaitable[object]]) -> None:
+async def supervise(
+    groups: Sequence[Sequence[Child]], *beside: Callable[[], Awaitable[object]], at_stop: Callable[[], object]
+) -> None:
     """
     Keep the children running, with the functions `beside` them, until Ctrl-C, SIGTERM or SIGHUP.
 
-    Then the groups are stopped one after another.
+    Then `at_stop` is called, and the groups are stopped one after another.
 
     Raises:
         GivenUp: a child does not stay up. The others have been stopped.
@@ -103,6 +105,7 @@ async def supervise(groups: Sequence[Sequence[Child]], *beside: Callable[[], Awa
             for task in done:
                 task.result()
     finally:
+        at_stop()
         for group in groups:
             await asyncio.gather(*(child.stop() for child in group))
         for task in (stop, *tasks):

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct, field
 
-from db.tables import Entry
-from db.transaction import transaction
+from db.transaction import snapshot
 
 FINDINGS_MAX = 20
 
@@ -103,13 +102,12 @@ async def audit() -> AuditReport:
     """Look at the whole ledger as of one moment; money may move meanwhile. Changes nothing."""
     started = datetime.now(UTC)
     findings: list[Finding] = []
-    async with transaction():
-        await Entry.raw("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        await Entry.raw("SET LOCAL statement_timeout = 0")
-        counts = (await Entry.raw(_COUNTS))[0]
+    async with snapshot() as connection:
+        await connection.execute("SET LOCAL work_mem = '256MB'")
+        counts = await connection.fetchrow(_COUNTS)
         for rule, statement in _RULES.items():
-            places = await Entry.raw(
-                f'SELECT "place", count(*) OVER () AS "count" FROM ({statement}) f LIMIT {FINDINGS_MAX}'
+            places = await connection.fetch(
+                f'SELECT "place", count(*) OVER () AS "count" FROM ({statement}) f LIMIT {FINDINGS_MAX}'  # noqa: S608
             )
             if places:
                 findings.append(Finding(rule, places[0]["count"], [str(place["place"]) for place in places]))

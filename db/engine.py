@@ -1,17 +1,19 @@
 """The connection pool: opened once a process, shared by Piccolo's queries and the ledger."""
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpg.exceptions import (
+    AdminShutdownError,
     CannotConnectNowError,
+    CrashShutdownError,
     InterfaceError,
+    LockNotAvailableError,
     PostgresConnectionError,
     QueryCanceledError,
     TooManyConnectionsError,
 )
-from asyncpg.exceptions import AdminShutdownError, CrashShutdownError, LockNotAvailableError
 from msgspec import Struct
 from piccolo.engine.postgres import PostgresEngine
 

@@ -90,7 +90,7 @@ class Transaction(Table, tablename="transaction"):
     receiver = BigInt(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
 
-    transaction_amounts_positive = Check("\"amount\" > 0 AND \"received_amount\" > 0")
+    transaction_amounts_positive = Check('"amount" > 0 AND "received_amount" > 0')
 
 
 class Entry(Table, tablename="entry"):

@@ -1,7 +1,9 @@
-"""The only place that opens a transaction."""
+"""The only place that opens transactions."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+
+from asyncpg import Connection
 
 from db.engine import UNAVAILABLE, engine
 
@@ -29,10 +31,10 @@ async def transaction() -> AsyncIterator[None]:
             yield
         except BaseException:
             with suppress(*UNAVAILABLE):
-                await current.rollback()
+                await current.rollback()  # type: ignore[no-untyped-call]
             raise
         try:
-            await current.commit()
+            await current.commit()  # type: ignore[no-untyped-call]
         except UNAVAILABLE as lost:
             raise CommitInDoubt from lost
     finally:
@@ -40,3 +42,18 @@ async def transaction() -> AsyncIterator[None]:
         if connection := getattr(current, "connection", None):
             pool = engine().pool
             await (pool.release(connection) if pool else connection.close())
+
+
+@asynccontextmanager
+async def snapshot() -> AsyncIterator[Connection]:
+    """
+    A read-only view of the database as of one moment, for long reads.
+
+    It has a connection of its own: it takes no slot of the pool, and no statement in it has a time limit.
+    """
+    connection = await engine().get_new_connection()
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+    finally:
+        await connection.close()

@@ -30,8 +30,8 @@ from tasks.rates_store import cached
 from tasks.upkeep import audit_and_keep, clean_up
 
 # A job that has not said for so long that it is alive is dead, and SAQ's sweep may start it again.
-HEARTBEAT_SECONDS = 20
-TOUCH_SECONDS = 5.0
+HEARTBEAT_SECONDS = 10
+TOUCH_SECONDS = 2.0
 
 # The source publishes once a day and its open endpoint wants to be asked about once an hour. After a failure the next
 # run, minutes later, tries again.

@@ -18,14 +18,17 @@ _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
-    """The mail server. An empty host means none: in development a sink stands in, in production the start fails."""
+    """The mail server that production sends through; in development mail is caught instead."""
 
     host: str = ""
     port: int = 587
     username: str = ""
+    """Without one there is no login."""
     password: str = ""
     tls: Literal["none", "starttls", "implicit"] = "starttls"
+    """How the connection is encrypted: starttls is usual on port 587, implicit on port 465."""
     sender: str = "Wallet <no-reply@wallet.example>"
+    """Whom messages come from."""
 
 
 class NotSent(Exception):

@@ -121,7 +121,8 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
         bank = Bank(settings.bank, locks, board.current)
         await stack.enter_async_context(bank.running())
         smtp = settings.smtp
-        if settings.development and not smtp.host:
+        if settings.development:
+            # Always, whatever server is configured: no mail to real people from somebody's own machine.
             port = await stack.enter_async_context(development_smtp(redis))
             smtp = replace(smtp, host="127.0.0.1", port=port, username="", password="", tls="none")
         yield Tools(

@@ -1,7 +1,6 @@
 """Whether this process lives, and whether what it needs is there, each by name."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -66,7 +65,7 @@ class HealthController(Controller):
         )
 
 
-async def _reachable(question: Awaitable[Any]) -> Check:
+async def _reachable(question: Any) -> Check:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await question

@@ -1,4 +1,4 @@
-"""People for the tests of the API: they register and sign in as anybody would."""
+"""Members for the tests of `/users/`: unlike those of `tests/persons.py` they come in by the front door, with a code."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +16,7 @@ PASSWORD = "correct horse battery staple"
 Answer = dict[str, Any]
 
 
-class Person(Struct, kw_only=True):
+class Member(Struct, kw_only=True):
     """Someone who has registered and signed in."""
 
     user: Answer
@@ -29,7 +29,7 @@ class Person(Struct, kw_only=True):
         return {"Authorization": f"Bearer {self.tokens['access']}"}
 
 
-Register = Callable[..., Awaitable[Person]]
+Join = Callable[..., Awaitable[Member]]
 CodeOf = Callable[[Answer], Awaitable[str]]
 
 
@@ -46,10 +46,10 @@ def code_of(settings: Settings) -> CodeOf:
 
 
 @pytest.fixture
-def register(client: httpx.AsyncClient, code_of: CodeOf) -> Register:
+def join(client: httpx.AsyncClient, code_of: CodeOf) -> Join:
     """Registers and signs in whoever a test needs."""
 
-    async def make(*, email: str, phone_number: str, password: str = PASSWORD) -> Person:
+    async def make(*, email: str, phone_number: str, password: str = PASSWORD) -> Member:
         body = {"email": email, "phone_number": phone_number, "password": password}
         session = (await client.post("/users/create/", json=body)).json()
         answer = await client.post(
@@ -58,18 +58,18 @@ def register(client: httpx.AsyncClient, code_of: CodeOf) -> Register:
         assert answer.status_code == 201, answer.text
         tokens = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
         assert tokens.status_code == 201, tokens.text
-        return Person(user=answer.json(), tokens=tokens.json(), password=password)
+        return Member(user=answer.json(), tokens=tokens.json(), password=password)
 
     return make
 
 
 @pytest.fixture
-async def ann(register: Register) -> Person:
+async def ann(join: Join) -> Member:
     """Ann, who has registered and signed in."""
-    return await register(email="ann@example.com", phone_number="+77011234567")
+    return await join(email="ann@example.com", phone_number="+77011234567")
 
 
 @pytest.fixture
-async def ben(register: Register) -> Person:
+async def ben(join: Join) -> Member:
     """Ben, likewise."""
-    return await register(email="ben@example.com", phone_number="+77017654321")
+    return await join(email="ben@example.com", phone_number="+77017654321")

@@ -1,20 +1,17 @@
 """Registration, codes, passwords and profiles, as people meet them."""
 
 import asyncio
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 from redis import Redis
 
 from actors.refusals import DatabaseUnavailable
 from app import people as people_module
-from app.people import People
 from db.tables import Message, User
-from tests.api.conftest import PASSWORD, Answer, CodeOf, Person, Register
+from tests.api.conftest import PASSWORD, Answer, CodeOf, Member
 
 ANN: Answer = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
 
@@ -104,7 +101,7 @@ async def test_neither_the_code_nor_the_password_is_kept_in_redis(
 
 @pytest.mark.parametrize("taken", [{"phone_number": "+77010000001"}, {"email": "new@example.com"}, {}])
 async def test_whoever_is_registered_is_told_and_nobody_else_learns_of_it(
-    client: httpx.AsyncClient, ann: Person, taken: dict[str, str]
+    client: httpx.AsyncClient, ann: Member, taken: dict[str, str]
 ) -> None:
     session = await start(client, **taken)
     assert session.keys() == {"session_id", "expires_in"}
@@ -115,20 +112,22 @@ async def test_whoever_is_registered_is_told_and_nobody_else_learns_of_it(
     assert (await verify(client, session, "000000")).json()["code"] == "invalid_code"
 
 
-async def test_two_owners_get_a_notice_each(client: httpx.AsyncClient, ann: Person, ben: Person) -> None:
+async def test_two_owners_get_a_notice_each(client: httpx.AsyncClient, ann: Member, ben: Member) -> None:
     await start(client, email="ann@example.com", phone_number="+77017654321")
     assert await Message.count().where(Message.template == "registration_attempt") == 2
 
 
-async def test_a_taken_email_takes_as_long_as_a_free_one(client: httpx.AsyncClient, ann: Person) -> None:
+async def test_a_taken_email_takes_as_long_as_a_free_one(client: httpx.AsyncClient, ann: Member) -> None:
     async def seconds(email: str, phone: str) -> float:
         begun = perf_counter()
         await start(client, email=email, phone_number=phone)
         return perf_counter() - begun
 
-    taken = [await seconds("ann@example.com", f"+7701000000{n}") for n in range(8)]
-    free = [await seconds(f"free{n}@example.com", f"+7701000001{n}") for n in range(8)]
-    assert median(taken) == pytest.approx(median(free), rel=0.35)
+    taken, free = [], []
+    for n in range(8):
+        taken.append(await seconds("ann@example.com", f"+7701000000{n}"))
+        free.append(await seconds(f"free{n}@example.com", f"+7701000001{n}"))
+    assert min(taken) == pytest.approx(min(free), rel=0.3)
 
 
 async def test_the_first_of_two_registrations_to_be_confirmed_wins(client: httpx.AsyncClient, code_of: CodeOf) -> None:
@@ -212,12 +211,12 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, pa
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
 
 
-async def start_password(client: httpx.AsyncClient, person: Person, new: str, current: str = PASSWORD) -> Any:
+async def start_password(client: httpx.AsyncClient, person: Member, new: str, current: str = PASSWORD) -> Any:
     body = {"password": current, "new_password": new}
     return await client.post("/users/password/update/", json=body, headers=person.headers)
 
 
-async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, ann: Person, code_of: CodeOf) -> None:
+async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, ann: Member, code_of: CodeOf) -> None:
     session = (await start_password(client, ann, "another good password")).json()
     body = {"session_id": session["session_id"], "code": await code_of(session)}
     answer = await client.patch("/users/password/verify/", json=body, headers=ann.headers)
@@ -230,14 +229,14 @@ async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, 
         assert (await client.post("/users/token/create/", json=credentials)).status_code == status
 
 
-async def test_a_change_of_password_wants_the_current_one(client: httpx.AsyncClient, ann: Person) -> None:
+async def test_a_change_of_password_wants_the_current_one(client: httpx.AsyncClient, ann: Member) -> None:
     answer = await start_password(client, ann, "another good password", current="not my password")
     assert (answer.status_code, answer.json()["code"]) == (400, "wrong_password")
     assert not await Message.exists().where(Message.template == "password_code")
 
 
 async def test_somebody_elses_session_is_no_session(
-    client: httpx.AsyncClient, ann: Person, ben: Person, code_of: CodeOf
+    client: httpx.AsyncClient, ann: Member, ben: Member, code_of: CodeOf
 ) -> None:
     session = (await start_password(client, ann, "another good password")).json()
     body = {"session_id": session["session_id"], "code": await code_of(session)}
@@ -249,7 +248,7 @@ async def test_somebody_elses_session_is_no_session(
     assert (await client.patch("/users/password/verify/", json=body, headers=ann.headers)).status_code == 200
 
 
-async def test_names_change_and_the_rest_stays(client: httpx.AsyncClient, ann: Person) -> None:
+async def test_names_change_and_the_rest_stays(client: httpx.AsyncClient, ann: Member) -> None:
     answer = await client.patch("/users/update/", json={"first_name": "Änn"}, headers=ann.headers)
     assert (answer.status_code, answer.json()) == (200, ann.user | {"first_name": "Änn"})
     form = {"last_name": (None, "Bee")}
@@ -261,22 +260,14 @@ async def test_names_change_and_the_rest_stays(client: httpx.AsyncClient, ann: P
 
 @pytest.mark.parametrize("name", ["x" * 151, "a\u0000b", "line\n", "a\u0085b", None, 5])
 async def test_names_without_control_characters_and_not_too_long(
-    client: httpx.AsyncClient, ann: Person, name: Any
+    client: httpx.AsyncClient, ann: Member, name: Any
 ) -> None:
     answer = await client.patch("/users/update/", json={"first_name": name}, headers=ann.headers)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "first_name")
 
 
-async def test_a_gone_person_is_signed_out(client: httpx.AsyncClient, ann: Person) -> None:
+async def test_a_gone_person_is_signed_out(client: httpx.AsyncClient, ann: Member) -> None:
     await User.delete().where(User.id == ann.user["id"])
     for method, path, body in (("GET", "/users/", None), ("PATCH", "/users/update/", {"first_name": "Ann"})):
         answer = await client.request(method, path, json=body, headers=ann.headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
-
-
-async def test_commit_order_of_messages(client: httpx.AsyncClient, app: Litestar, register: Register) -> None:
-    """A registration whose message can't be owed is not made."""
-    session = await start(client)
-    assert await Message.count().where(Message.event.like(f"%{session['session_id']}")) == 1
-    assert isinstance(app, Litestar)
-    assert People

@@ -1,0 +1,65 @@
+"""The API as the product starts it, `wallet api --workers N`, on a free loopback port."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.scratch import Scratch
+from db.child import LOOPBACK, Server, ask
+
+# What may be turned from outside, to see what it does; everything else of the caller's environment stays out.
+_TUNING = ("WALLET_BANK_", "WALLET_LOCKS_", "WALLET_POOL_")
+
+
+class Api(Struct, frozen=True, kw_only=True):
+    """Where it listens, and the process above its processes."""
+
+    host: str
+    port: int
+    pid: int
+    log: Path
+
+
+@contextmanager
+def api(place: Scratch, *, processes: int, secret: str) -> Iterator[Api]:
+    """
+    Run it as long as the block does.
+
+    The settings are those of a development machine; only the secret is given, so that tokens can be made beside it.
+
+    Raises:
+        EmbeddedError: it does not answer; with the end of its log.
+    """
+    for name in [name for name in os.environ if name.startswith("WALLET_") and not name.startswith(_TUNING)]:
+        del os.environ[name]
+    os.environ |= {"DATABASE_URL": place.database_url, "REDIS_URL": place.redis_url, "WALLET_SECRET": secret}
+    server = Server(
+        name="API",
+        # -P, and a start in the scratch folder: neither code nor `.env` of the present folder is taken for ours.
+        command=[sys.executable, "-P", "-m", "app.cli", "api", "--workers", str(processes)],
+        port_option="--port",
+        folder=place.folder,
+        ready=_is_live,
+        stop_signal=signal.SIGTERM,
+    )
+    try:
+        server.start()
+        assert server.port and server.process
+        yield Api(host=LOOPBACK, port=server.port, pid=server.process.pid, log=server.log)
+    finally:
+        server.stop()
+
+
+def tuning() -> dict[str, str]:
+    """The settings that the caller's environment turns."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_TUNING)}
+
+
+def _is_live(port: int) -> bool:
+    request = f"GET /health/live HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode()
+    return ask(port, request, enough=b"\r\n").startswith(b"HTTP/1.1 200")

@@ -1,0 +1,146 @@
+"""The load client for machines without wrk: raw sockets on one event loop, about a quarter of wrk's speed."""
+
+import asyncio
+import random
+import secrets
+import time
+from collections import Counter
+from itertools import count
+
+import uvloop
+from msgspec import Struct, field
+
+from bench.load import LATE_SECONDS, Load, Run
+
+
+class _Tally(Struct):
+    """What all connections have seen together."""
+
+    ends_at: float  # on time.perf_counter()'s clock
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    broken: int = 0
+    late: int = 0
+    sample: str = ""
+
+
+class _Requests:
+    """The requests of a load, one after another."""
+
+    def __init__(self, load: Load) -> None:
+        self._key = f"{secrets.token_hex(12)}-".encode()
+        self._numbers = count(1)
+        self._random = random.Random()
+        self._heads: list[bytes] = []
+        self._bodies: list[bytes] = []
+        with load.holders.open() as lines:
+            for line in lines:
+                id, number, token = line.split()
+                if len(self._heads) < load.senders:
+                    self._heads.append(
+                        f"POST /users/wallets/{id}/transfer/ HTTP/1.1\r\nHost: {load.host}\r\n"
+                        f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: ".encode()
+                    )
+                if len(self._bodies) < load.receivers:
+                    body = f'{{"wallet_number":"{number}","amount":"1.00"}}'
+                    self._bodies.append(f"\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    def __next__(self) -> bytes:
+        sender = receiver = 0
+        while sender == receiver:
+            sender = int(self._random.random() * len(self._heads))
+            receiver = int(self._random.random() * len(self._bodies))
+        return b"%b%b%08d%b" % (self._heads[sender], self._key, next(self._numbers), self._bodies[receiver])
+
+
+class _Connection(asyncio.Protocol):
+    """One client: asks, waits for the answer, asks again until the time is over."""
+
+    def __init__(self, requests: _Requests, tally: _Tally) -> None:
+        self._requests = requests
+        self._tally = tally
+        self._received = b""
+        self._asked_at = 0.0
+        self._transport: asyncio.Transport
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = next(line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        if len(body) < int(length):
+            return
+        now = time.perf_counter()
+        if now > self._tally.ends_at:
+            self._end()
+            return
+        status = int(head[9:12])
+        self._tally.statuses[status] += 1
+        self._tally.seconds.append(now - self._asked_at)
+        if status != 201 and not self._tally.sample:
+            self._tally.sample = body.decode(errors="replace")
+        self._received = b""
+        self._ask()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self.over.done():
+            self._tally.broken += 1
+            self._end()
+
+    def end(self) -> None:
+        """Stop waiting; a request that has been under way for too long counts as late."""
+        if not self.over.done():
+            self._tally.late += time.perf_counter() - self._asked_at > LATE_SECONDS
+            self._end()
+
+    def _ask(self) -> None:
+        self._asked_at = time.perf_counter()
+        self._transport.write(next(self._requests))
+
+    def _end(self) -> None:
+        self.over.set_result(None)
+        self._transport.close()
+
+
+def drive(load: Load) -> Run:
+    """Send the load for its time and count what comes back."""
+    return uvloop.run(_drive(load))
+
+
+async def _drive(load: Load) -> Run:
+    loop = asyncio.get_running_loop()
+    requests = _Requests(load)
+    tally = _Tally(ends_at=time.perf_counter() + load.seconds)
+    connections: list[_Connection] = []
+    started_at = time.perf_counter()
+    for _ in range(load.connections):
+        try:
+            _, connection = await loop.create_connection(lambda: _Connection(requests, tally), load.host, load.port)
+            connections.append(connection)
+        except OSError:
+            tally.broken += 1
+    if connections:
+        await asyncio.wait([connection.over for connection in connections], timeout=tally.ends_at - time.perf_counter())
+    seconds = time.perf_counter() - started_at
+    for connection in connections:
+        connection.end()
+    took = sorted(tally.seconds) or [0.0]
+    p50, p90, p99, most = (took[min(int(len(took) * part), len(took) - 1)] * 1000 for part in (0.5, 0.9, 0.99, 1))
+    return Run(
+        seconds=seconds,
+        statuses={str(status): number for status, number in tally.statuses.items()},
+        broken=tally.broken,
+        late=tally.late,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        max_ms=most,
+        sample=tally.sample,
+    )

@@ -1,0 +1,102 @@
+"""Drives the API with transfers: through wrk, or a bundled client where that is missing."""
+
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+_THREADS = 2
+# A request that takes longer counts as an error. Longer than the bank's own deadline, so that its 503 is seen first.
+LATE_SECONDS = 15
+ALL = 2**31
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """
+    What to send: transfers of 1.00 between random wallets of `holders`, each under a key of its own.
+
+    `holders` is a file of `bench.people.write_holders`. `senders` and `receivers` say how many of its first wallets
+    send and receive: 1 makes a hot wallet.
+    """
+
+    host: str
+    port: int
+    holders: Path
+    connections: int
+    seconds: int
+    senders: int = ALL
+    receivers: int = ALL
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """What came of it. `statuses` counts the answers that came in time to be read; latencies are of those."""
+
+    seconds: float
+    statuses: dict[str, int]
+    broken: int  # connections refused or lost
+    late: int  # requests not answered within LATE_SECONDS
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    sample: str = ""  # the body of the first answer that was not a 201
+
+    @property
+    def created(self) -> int:
+        """Answers that say that the money moved."""
+        return self.statuses.get("201", 0)
+
+    @property
+    def per_second(self) -> float:
+        """Transfers a second."""
+        return self.created / self.seconds
+
+    @property
+    def errors(self) -> int:
+        """Whatever was not a 201."""
+        return sum(self.statuses.values()) - self.created + self.broken + self.late
+
+
+class LoadFailed(Exception):
+    """wrk ended with an error; the message has its last words."""
+
+
+def generator() -> str:
+    """Who sends the requests, in words."""
+    if shutil.which("wrk"):
+        return f"wrk, {_THREADS} threads, on the same cores"
+    return "the bundled Python client, since wrk is not installed: it needs about a core, so these figures are too low"
+
+
+def drive(load: Load) -> Run:
+    """
+    Send the load for its time and count what comes back.
+
+    Raises:
+        LoadFailed: wrk could not.
+    """
+    if not shutil.which("wrk"):
+        from bench.client import drive as drive_with_bundled_client  # here: it needs `Load` and `Run` from this file
+
+        return drive_with_bundled_client(load)
+    command = ["wrk", "-t", str(min(_THREADS, load.connections)), "-c", str(load.connections)]
+    command += ["-d", f"{load.seconds}s", "--timeout", f"{LATE_SECONDS}s", "-s", str(_SCRIPT)]
+    command += [f"http://{load.host}:{load.port}", "--", str(load.holders)]
+    command += [str(secrets.randbelow(10**6)), secrets.token_hex(12), str(load.senders), str(load.receivers)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=load.seconds + 120,
+        start_new_session=True,  # a Ctrl-C in the terminal is for us alone; we end it
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines or not lines[-1].startswith("{"):
+        raise LoadFailed(f"wrk did not finish:\n{(done.stderr + done.stdout).strip()[-1000:]}")
+    return msgspec.json.decode(lines[-1], type=Run)

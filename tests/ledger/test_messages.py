@@ -1,0 +1,84 @@
+"""A message is owed with its event or not at all, once, and its code is nowhere to be read."""
+
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from db.tables import Message, User
+from db.transaction import transaction
+from tasks.delivery import claim
+from tasks.messages import Messages
+
+SECRET = "a secret of at least thirty-two bytes"
+
+
+@pytest.fixture
+def messages() -> Messages:
+    return Messages(SECRET, sms=True)
+
+
+async def test_a_message_is_kept_with_what_it_tells_of_or_not_at_all(database: str, messages: Messages) -> None:
+    async def owe_and_fail() -> None:
+        async with transaction():
+            await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await owe_and_fail()
+    assert await Message.count() == 0
+
+
+async def test_the_second_message_about_an_event_is_not_written(database: str, messages: Messages) -> None:
+    for recipient in ("first@x.kz", "second@x.kz"):
+        async with transaction():
+            await messages.owe(event="e", template="welcome", recipient=recipient)
+    assert await Message.select(Message.recipient) == [{"recipient": "first@x.kz"}]
+
+
+async def test_a_code_goes_out_twice_and_is_stored_sealed(database: str, messages: Messages) -> None:
+    async with transaction():
+        await messages.owe(
+            event="e", template="registration_code", recipient="a@x.kz", phone_number="+77010000000", code="482913"
+        )
+    rows = await Message.raw("SELECT message::text AS everything, channel, recipient FROM message ORDER BY channel")
+    assert [(row["channel"], row["recipient"]) for row in rows] == [("email", "a@x.kz"), ("sms", "+77010000000")]
+    assert not any("482913" in row["everything"] for row in rows)
+
+
+async def test_without_a_code_a_gateway_or_a_number_there_is_no_sms(database: str, messages: Messages) -> None:
+    phone = {"recipient": "a@x.kz", "phone_number": "+77010000000"}
+    await messages.owe(event="notice", template="welcome", **phone)  # type: ignore[arg-type]
+    await messages.owe(event="no number", template="password_code", recipient="a@x.kz", code="482913")
+    await Messages(SECRET, sms=False).owe(event="no gateway", template="password_code", code="482913", **phone)  # type: ignore[arg-type]
+    assert await Message.count() == await Message.count().where(Message.channel == "email") == 3
+
+
+async def test_what_the_ledger_owes_goes_to_the_users_own_address(database: str) -> None:
+    user_id = uuid4()
+    await User.insert(User(id=user_id, email="own@x.kz", phone_number="+77010000001", password_hash="x"))
+    await Message.raw(
+        'INSERT INTO message (id, event, "user", template, params) VALUES ({}, {}, {}, {}, {}::jsonb)',
+        uuid4(),
+        "wallet_blocked:1:2026",
+        user_id,
+        "wallet_blocked",
+        msgspec.json.encode({"wallet_number": "4400000017", "amount": "200.00", "currency": "KZT"}).decode(),
+    )
+    claimed = await claim(8)
+    assert [(each.recipient, each.params["currency"]) for each in claimed] == [("own@x.kz", "KZT")]
+
+
+async def test_a_claimed_message_is_nobody_elses_until_its_lease_ends(database: str, messages: Messages) -> None:
+    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+    (first,) = await claim(8)
+    assert await claim(8) == []
+    await Message.raw("UPDATE message SET next_attempt_at = now()")
+    (second,) = await claim(8)
+    assert (first.attempts, second.attempts) == (1, 2)
+
+
+async def test_codes_go_before_notices(database: str, messages: Messages) -> None:
+    await messages.owe(event="notice", template="welcome", recipient="a@x.kz")
+    await messages.owe(event="code", template="password_code", recipient="b@x.kz", code="482913")
+    assert [each.recipient for each in await claim(1)] == ["b@x.kz"]

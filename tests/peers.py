@@ -1,0 +1,80 @@
+"""The network's other end for tests: a mail server that may refuse, and a web server that answers as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+
+@dataclass
+class MailServer:
+    """Keeps what it accepts. It gives the answers it was told to RCPT and DATA first, in their order."""
+
+    port: int = 0
+    rcpt_answers: list[str] = field(default_factory=list)
+    data_answers: list[str] = field(default_factory=list)
+    accepted: list[tuple[str, EmailMessage]] = field(default_factory=list)
+    attempts: int = 0
+
+    async def handle_RCPT(  # noqa: N802 aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.attempts += 1
+        if self.rcpt_answers:
+            return self.rcpt_answers.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 aiosmtpd's name
+        if self.data_answers:
+            return self.data_answers.pop(0)
+        message = message_from_bytes(envelope.content, policy=policy.default)
+        self.accepted.extend((to, message) for to in envelope.rcpt_tos)
+        return "250 OK"
+
+
+@asynccontextmanager
+async def mail_server() -> AsyncIterator[MailServer]:
+    """A real SMTP server on a free port of the loopback."""
+    loop = asyncio.get_running_loop()
+    box = MailServer()
+    server = await loop.create_server(lambda: SMTP(box, hostname="localhost", loop=loop), "127.0.0.1", 0)
+    box.port = server.sockets[0].getsockname()[1]
+    try:
+        yield box
+    finally:
+        server.close()
+
+
+@dataclass
+class WebServer:
+    """Answers every request with what `answer` returns for it: a status and a body."""
+
+    answer: Callable[[], tuple[int, bytes]]
+    url: str = ""
+    requests: list[bytes] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((int(h[15:]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length:")), 0)
+        self.requests.append(head + await reader.readexactly(length))
+        status, body = self.answer()
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body))
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def web_server(answer: Callable[[], tuple[int, bytes]]) -> AsyncIterator[WebServer]:
+    """A real HTTP server on a free port of the loopback."""
+    web = WebServer(answer)
+    server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
+    web.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield web
+    finally:
+        server.close()

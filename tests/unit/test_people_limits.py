@@ -1,0 +1,42 @@
+"""Whose requests are counted together, and what happens when nobody can count."""
+
+import logging
+
+import pytest
+from redis.asyncio import Redis
+
+from app.limits import RateLimited, RateLimiter, RateLimits, network
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_an_ipv6_customer_is_a_network(address: str, expected: str) -> None:
+    assert network(address) == expected
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    refusal = RateLimited("sign-ins-per-phone", most=30, window_seconds=900, wait_seconds=42)
+    assert refusal.headers == {
+        "Retry-After": "42",
+        "RateLimit": '"sign-ins-per-phone";r=0;t=42',
+        "RateLimit-Policy": '"sign-ins-per-phone";q=30;w=900',
+    }
+
+
+async def test_without_redis_nothing_is_limited_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async with Redis.from_url("redis://127.0.0.1:1") as redis:
+        limiter = RateLimiter(redis, RateLimits(sign_ins_per_phone=1), per_address=True)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(5):
+                await limiter.sign_in("+77011234567", "192.0.2.7")
+                limiter._asks_again_at = 0
+    assert len(caplog.records) == 1

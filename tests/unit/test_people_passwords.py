@@ -1,0 +1,56 @@
+"""Passwords are hashed beside the event loop, a bounded number at a time."""
+
+import asyncio
+from collections.abc import Iterator
+from threading import Event
+from time import perf_counter
+
+import pytest
+from argon2 import extract_parameters
+
+from actors.refusals import Overloaded
+from app.passwords import Passwords
+from app.threads import Threads
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    passwords = Passwords()
+    yield passwords
+    passwords.close()
+
+
+async def test_a_hash_is_at_or_above_the_recommended_floor(passwords: Passwords) -> None:
+    parameters = extract_parameters(await passwords.hash("correct horse"))
+    assert parameters.type.name == "ID"
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
+
+
+async def test_only_the_password_matches(passwords: Passwords) -> None:
+    hashed = await passwords.hash("correct horse")
+    assert hashed != await passwords.hash("correct horse")
+    assert await passwords.match(hashed, "correct horse")
+    assert not await passwords.match(hashed, "correct horsf")
+    assert not await passwords.match(None, "correct horse")
+    assert not await passwords.match("not a hash", "correct horse")
+
+
+async def test_the_loop_goes_on_meanwhile(passwords: Passwords) -> None:
+    hashing = asyncio.gather(*(passwords.hash("correct horse") for _ in range(8)))
+    longest, before = 0.0, perf_counter()
+    while not hashing.done():
+        await asyncio.sleep(0)
+        longest, before = max(longest, perf_counter() - before), perf_counter()
+    assert longest < 0.2
+
+
+async def test_beyond_what_may_wait_calls_are_refused_at_once() -> None:
+    threads, release = Threads("test", count=1, waiting_max=2), Event()
+    waiting = [asyncio.create_task(threads.run(release.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await threads.run(release.wait)
+    release.set()
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert await threads.run(abs, -1) == 1
+    threads.close()

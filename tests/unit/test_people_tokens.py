@@ -1,0 +1,99 @@
+"""Tokens: signed, read, told apart, remembered for a while."""
+
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.refusals import Refusal
+from app import auth
+from app.auth import ACCESS, REFRESH, Lifetimes, NotAuthenticated, TokenExpired, TokenInvalid, Tokens
+
+SECRET = "a secret of the tests, long enough"
+TOKENS = Tokens(SECRET, Lifetimes())
+ANN = uuid4()
+
+
+def forged(**changes: Any) -> str:
+    """A token signed with our key, but not quite like ours."""
+    claims = {"iss": "wallet", "aud": "wallet", "sub": str(ANN), "jti": str(uuid4()), "iat": int(time())}
+    claims |= {"exp": int(time()) + 60} | changes
+    (key_id, key), *_ = TOKENS._keys.items()
+    kept = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(kept, key, algorithm="HS256", headers={"typ": ACCESS, "kid": key_id})
+
+
+def test_a_token_tells_whose_it_is() -> None:
+    assert TOKENS.read(TOKENS.access(ANN), ACCESS).user_id == ANN
+    token_id = uuid4()
+    claims = TOKENS.read(TOKENS.refresh(ANN, token_id), REFRESH)
+    assert (claims.user_id, claims.token_id) == (ANN, token_id)
+
+
+def test_one_kind_does_not_pass_as_the_other() -> None:
+    with pytest.raises(TokenInvalid):
+        TOKENS.read(TOKENS.access(ANN), REFRESH)
+    with pytest.raises(TokenInvalid):
+        TOKENS.read(TOKENS.refresh(ANN, uuid4()), ACCESS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"iss": "other"}, {"aud": "other"}, {"sub": "ann"}, {"jti": "1"}, {"iat": int(time()) + 3600}]
+    + [{name: None} for name in ("iss", "aud", "sub", "jti", "iat", "exp")],
+)
+def test_every_claim_counts(changes: dict[str, Any]) -> None:
+    assert TOKENS.read(forged(), ACCESS)
+    with pytest.raises(TokenInvalid):
+        TOKENS.read(forged(**changes), ACCESS)
+
+
+def test_an_expired_token_says_so() -> None:
+    with pytest.raises(TokenExpired):
+        TOKENS.read(forged(exp=int(time()) - 1), ACCESS)
+
+
+def test_a_retired_secret_still_reads_its_tokens() -> None:
+    old = TOKENS.access(ANN)
+    new = Tokens("the next secret, also long enough", Lifetimes(retired_secret=SECRET))
+    assert new.read(old, ACCESS).user_id == ANN
+    with pytest.raises(TokenInvalid):
+        TOKENS.read(new.access(ANN), ACCESS)
+
+
+@given(st.one_of(st.binary(max_size=300), st.from_regex(rb"[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")))
+def test_any_header_is_refused_and_nothing_worse(value: bytes) -> None:
+    for header in (value, b"Bearer " + value):
+        with pytest.raises((NotAuthenticated, TokenInvalid)):
+            TOKENS.caller(header)
+
+
+@pytest.mark.parametrize("header", [b"[" * 1400, b'{"alg":"HS256","typ":"at+jwt","kid":["a"]}', b'{"kid":{}}', b"1"])
+def test_hostile_headers_of_tokens(header: bytes) -> None:
+    encoded = jwt.utils.base64url_encode(header)
+    with pytest.raises(Refusal) as refused:
+        TOKENS.caller(b"Bearer " + encoded + b".e30.AAAA")
+    assert refused.value.code == "token_invalid"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED_MAX", 3)
+    tokens = Tokens(SECRET, Lifetimes())
+    headers = [f"Bearer {tokens.access(uuid4())}".encode() for _ in range(5)]
+    callers = [tokens.caller(header) for header in headers]
+    assert list(tokens._remembered) == headers[2:]
+    assert [tokens.caller(header) for header in headers] == callers
+
+
+def test_a_remembered_token_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
+    header = f"Bearer {tokens.access(ANN)}".encode()
+    assert tokens.caller(header).user_id == ANN
+    monkeypatch.setattr(auth, "time", lambda: time() + 6)
+    with pytest.raises(TokenExpired):
+        tokens.caller(header)
+    assert not tokens._remembered

@@ -1,0 +1,67 @@
+"""What is read in an answer of the rate source, and what is not believed."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasks.rates_api import SourceFault, read_answer
+
+GOOD: dict[str, Any] = {
+    "result": "success",
+    "time_last_update_unix": 1795392001,
+    "base_code": "USD",
+    "conversion_rates": {"USD": 1, "AED": 3.6725, "KZT": 520.1234567891, "EUR": 0.8621},
+}
+
+
+def answer(**changes: Any) -> bytes:
+    return msgspec.json.encode({**GOOD, **changes})
+
+
+def test_a_price_is_read_digit_by_digit() -> None:
+    body = answer().replace(b"520.1234567891", b"520.123456789123456789")
+    quote = read_answer(200, body, "v6.exchangerate-api.com")
+    assert quote.per_dollar == {"USD": Decimal(1), "KZT": Decimal("520.123456789123"), "EUR": Decimal("0.8621")}
+    assert quote.as_of == datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC)
+
+
+def test_the_open_endpoint_calls_them_rates() -> None:
+    body = answer().replace(b"conversion_rates", b"rates")
+    assert read_answer(200, body, "open.er-api.com").per_dollar["EUR"] == Decimal("0.8621")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff\xfe",
+        b"[]",
+        answer(result="error", **{"error-type": "invalid-key"}),
+        answer(base_code="EUR"),
+        answer(conversion_rates={"USD": 2, "KZT": 520, "EUR": 1}),
+        answer(conversion_rates={"USD": 1, "KZT": 520}),
+        answer(conversion_rates={"USD": 1, "KZT": 0, "EUR": 1}),
+        answer(conversion_rates={"USD": 1, "KZT": -520, "EUR": 1}),
+        answer(conversion_rates={"USD": 1, "KZT": None, "EUR": 1}),
+        answer(conversion_rates={"USD": 1, "KZT": "NaN", "EUR": 1}),
+        answer(conversion_rates={"USD": 1, "KZT": "Infinity", "EUR": 1}),
+        answer().replace(b"0.8621", b"1e-20"),
+        answer().replace(b"0.8621", b"1e400"),
+        answer(time_last_update_unix=0),
+        answer(time_last_update_unix=10**18),
+    ],
+)
+def test_anything_else_is_a_fault(body: bytes) -> None:
+    with pytest.raises(SourceFault):
+        read_answer(200, body, "v6.exchangerate-api.com")
+
+
+def test_a_refusal_says_why_only_in_the_sources_own_vocabulary() -> None:
+    with pytest.raises(SourceFault, match="quota-reached"):
+        read_answer(429, answer(result="error", **{"error-type": "quota-reached"}), "host")
+    with pytest.raises(SourceFault, match="no reason"):
+        read_answer(403, answer(result="error", **{"error-type": "bad key S3CRET"}), "host")
