@@ -50,8 +50,12 @@ class Rates(Struct, frozen=True, kw_only=True):
     valid_until: datetime
 
     def rate(self, base: str, quote: str) -> Decimal:
-        """What one unit of `base` costs in `quote`, to twelve decimals: the figure that conversions use and name."""
-        with localcontext(prec=40):
+        """
+        What one unit of `base` costs in `quote`, to twelve decimals: the figure that conversions use and name.
+
+        Rounded down: a rate and its way back, both rounded up, would together make money out of a large amount.
+        """
+        with localcontext(prec=40, rounding=ROUND_DOWN):
             return (self.per_dollar[quote] / self.per_dollar[base]).quantize(RATE_STEP)
 
 

@@ -66,6 +66,10 @@ class WrongCredentials(Refusal):
     detail = "Check both. It is not said which of the two was wrong."
 
 
+# What any route that wants a token may answer to one that is missing or no good.
+SIGNED_OUT = (NotAuthenticated, TokenExpired, TokenInvalid)
+
+
 class Caller(Struct, frozen=True):
     """Who is asking: `request.user` behind the guard."""
 

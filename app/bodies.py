@@ -16,9 +16,10 @@ from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
 
 T = TypeVar("T")
 
-# PostgreSQL can't store NUL, and no name or code has a use for the other control characters.
-NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
-NOT_BLANK = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+# PostgreSQL can't store NUL, and no name or code has a use for the other control characters. The end is not `$`,
+# which would let a line feed through, nor `\Z`, which the OpenAPI document's readers don't know.
+NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
+NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
 PlainText = Annotated[str, Meta(pattern=NO_CONTROLS)]
 
 # What to say instead of showing people a regular expression.
@@ -102,15 +103,20 @@ def decode(body: bytes, into: type[T]) -> T:
     try:
         return _decoder(into).decode(body)
     except msgspec.ValidationError as error:
-        text = str(error)
-        match = _FIELD.search(text)
-        message = text[: match.start()] if match else text
-        for pattern, sentence in _PATTERNS.items():
-            if repr(pattern)[1:-1] in message:
-                message = sentence
-        raise ValidationFailed(FieldError(field=match["field"] if match else "", message=message)) from None
+        raise ValidationFailed(field_error(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValidationFailed(detail="The body is not valid JSON.") from None
+
+
+def field_error(error: msgspec.ValidationError, field: str = "") -> FieldError:
+    """What msgspec found, for people; `field` where msgspec was given one value and can't name it."""
+    text = str(error)
+    if match := _FIELD.search(text):
+        text, field = text[: match.start()], match["field"]
+    for pattern, sentence in _PATTERNS.items():
+        if repr(pattern)[1:-1] in text:
+            text = sentence
+    return FieldError(field=field, message=text)
 
 
 def _decoder(into: type[T]) -> "msgspec.json.Decoder[T]":

@@ -3,6 +3,7 @@
 import hmac
 import logging
 import secrets
+from asyncio import timeout
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 CODE_SECONDS = 300
 TRIES_MAX = 5
+ANSWER_SECONDS = 5.0
 
 Purpose = Literal["registration", "password"]
 
@@ -55,7 +57,7 @@ class Codes:
     """
     Sessions that wait for their code. Redis knows a keyed digest of the code, never the code.
 
-    Every method raises `RedisError` where Redis does not answer.
+    Every method raises `RedisError` or `TimeoutError` where Redis does not answer within five seconds.
     """
 
     def __init__(self, redis: Redis, secret: str) -> None:
@@ -89,7 +91,8 @@ class Codes:
             InvalidCode: it does not redeem this session.
         """
         key, digest = _key(purpose, session_id, owner), self._digest(session_id, code)
-        found = await self._redeem(keys=[key], args=[digest, TRIES_MAX])
+        async with timeout(ANSWER_SECONDS):
+            found = await self._redeem(keys=[key], args=[digest, TRIES_MAX])
         if not found:
             raise InvalidCode()
         pending, tries, expires_at_ms = found
@@ -101,15 +104,15 @@ class Codes:
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, seconds: int) -> None:
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": 0})
             pipe.expire(key, seconds)
             await pipe.execute()
 
     async def _put_back(self, key: str, digest: str, pending: Any, tries: int, expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
-        with suppress(RedisError):
-            async with self._redis.pipeline(transaction=True) as pipe:
+        with suppress(RedisError, TimeoutError):
+            async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": tries})
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()

@@ -147,7 +147,7 @@ def _pixels(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright; nothing where its EXIF says nothing, or nonsense: that is no reason to refuse."""
+    """What brings the picture upright. EXIF that is nonsense says nothing: it is no reason to refuse the picture."""
     with suppress(Exception):
         return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
     return None

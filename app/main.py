@@ -37,6 +37,7 @@ from tasks.queue import open_queue
 from tasks.rates import RateBoard
 
 BODY_MAX_BYTES = 64 * 1024
+REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 
 _OPENAPI = OpenAPIConfig(
     title="Wallet API",
@@ -47,6 +48,7 @@ _OPENAPI = OpenAPIConfig(
     ),
     path="/docs",
     render_plugins=[SwaggerRenderPlugin(), RedocRenderPlugin(), ScalarRenderPlugin()],
+    use_handler_docstrings=True,
     security=[{"bearer": []}],
     components=Components(
         security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
@@ -56,7 +58,9 @@ _OPENAPI = OpenAPIConfig(
 
 def create_app(settings: Settings) -> Litestar:
     """The API as an ASGI application; its lifespan opens and closes what it needs."""
-    redis: Redis = Redis.from_url(settings.redis_url)
+    redis: Redis = Redis.from_url(
+        settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+    )
     queue = open_queue(settings.redis_url)
     board = RateBoard(redis, settings.rates, settings.development)
     locks = Locks(settings.redis_url, settings.locks)

@@ -29,7 +29,7 @@ class Passwords:
     Both methods raise `Overloaded` when more than `waiting_max` calls wait.
     """
 
-    def __init__(self, *, threads: int = 2, waiting_max: int = 64) -> None:
+    def __init__(self, *, threads: int = 2, waiting_max: int = 256) -> None:
         self._threads = Threads("password", count=threads, waiting_max=waiting_max)
         # What an unknown person's password is compared with, so that it takes as long as a known one's.
         self._nobodys_hash = _ARGON2.hash(token_urlsafe())

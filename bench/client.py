@@ -1,4 +1,4 @@
-"""The load client for machines without wrk: raw sockets on one event loop, about a quarter of wrk's speed."""
+"""The load client for machines without wrk: raw sockets on one event loop. It takes more of the cores than wrk does."""
 
 import asyncio
 import random
@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from itertools import count
+from typing import cast
 
 import uvloop
 from msgspec import Struct, field
@@ -65,8 +66,7 @@ class _Connection(asyncio.Protocol):
         self.over = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._ask()
 
     def data_received(self, data: bytes) -> None:
@@ -132,7 +132,7 @@ async def _drive(load: Load) -> Run:
     for connection in connections:
         connection.end()
     took = sorted(tally.seconds) or [0.0]
-    p50, p90, p99, most = (took[min(int(len(took) * part), len(took) - 1)] * 1000 for part in (0.5, 0.9, 0.99, 1))
+    p50, p90, p99, most = (round(took[int((len(took) - 1) * part)] * 1000, 3) for part in (0.5, 0.9, 0.99, 1))
     return Run(
         seconds=seconds,
         statuses={str(status): number for status, number in tally.statuses.items()},

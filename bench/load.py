@@ -31,6 +31,10 @@ class Load(Struct, frozen=True, kw_only=True):
     senders: int = ALL
     receivers: int = ALL
 
+    def __post_init__(self) -> None:
+        if max(self.senders, self.receivers) < 2:
+            raise ValueError("one wallet has nobody to send to")
+
 
 class Run(Struct, frozen=True, kw_only=True):
     """What came of it. `statuses` counts the answers that came in time to be read; latencies are of those."""
@@ -68,8 +72,8 @@ class LoadFailed(Exception):
 def generator() -> str:
     """Who sends the requests, in words."""
     if shutil.which("wrk"):
-        return f"wrk, {_THREADS} threads, on the same cores"
-    return "the bundled Python client, since wrk is not installed: it needs about a core, so these figures are too low"
+        return f"wrk with {_THREADS} threads on the same cores"
+    return "a bundled Python client on the same cores, since wrk is not installed: it needs more of them than wrk"
 
 
 def drive(load: Load) -> Run:

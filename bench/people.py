@@ -1,5 +1,6 @@
 """The people of a benchmark: each has one KZT wallet with money in it, and a token good for a day."""
 
+import asyncio
 from pathlib import Path
 
 from app.auth import Lifetimes, Tokens
@@ -41,7 +42,7 @@ _HOLDERS = 'SELECT "id", "wallet_number", "user" FROM "wallet" WHERE "user" IS N
 
 
 async def settle_in(wallets: int) -> None:
-    """Load so many people with a wallet each; a deposit each, so that the audit holds. Statistics are up to date then."""
+    """Load so many people with a wallet each, filled by a deposit, so that the audit holds."""
     async with transaction():
         await Wallet.raw(_PEOPLE, wallets)
         await Wallet.raw(_WALLETS, OPENING_BALANCE)
@@ -50,17 +51,17 @@ async def settle_in(wallets: int) -> None:
     await Wallet.raw("CHECKPOINT")  # or the first run would write what was loaded
 
 
-async def write_holders(file: Path, secret: str) -> None:
-    """A line for each wallet: its id, its number and its owner's access token, tab-separated. For the owner's eyes."""
+def write_holders(file: Path, secret: str) -> None:
+    """A line for each wallet: id, number, its owner's access token, with tabs between. Only we can read the file."""
     tokens = Tokens(secret, Lifetimes(access_seconds=_TOKEN_SECONDS))
     file.touch(mode=0o600)
     with file.open("w") as lines:
-        for row in await Wallet.raw(_HOLDERS):
+        for row in asyncio.run(Wallet.raw(_HOLDERS).run()):
             lines.write(f"{row['id']}\t{row['wallet_number']}\t{tokens.access(row['user'])}\n")
 
 
 async def transfers_recorded() -> int:
     """How many transfers the ledger has."""
-    rows = await Wallet.raw("SELECT count(*) FROM \"transaction\" WHERE \"operation_type\" = 'TRANSFER'")
+    rows = await Wallet.raw('SELECT count(*) FROM "transaction" WHERE "operation_type" = \'TRANSFER\'')
     count: int = rows[0]["count"]
     return count

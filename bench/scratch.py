@@ -1,4 +1,4 @@
-"""A place of its own for a benchmark: a folder, PostgreSQL and Valkey with durable settings, and nothing left behind."""
+"""A place of its own for a benchmark: a folder, PostgreSQL and Valkey with durable settings; nothing stays behind."""
 
 import asyncio
 import shutil
@@ -44,7 +44,8 @@ def scratch(parent: Path | None = None) -> Iterator[Scratch]:
         with embedded_servers(folder) as servers:
             if folder.resolve() not in servers.folder.parents:
                 outside = servers.folder  # that user could not get here all the same
-            assert servers.database_url and servers.redis_url
+            assert servers.database_url
+            assert servers.redis_url
             asyncio.run(migrate(servers.database_url))
             yield Scratch(
                 folder=folder,

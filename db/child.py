@@ -121,7 +121,7 @@ class Server(Struct, kw_only=True):
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,  # a Ctrl-C in the terminal is for us alone; we stop the servers last
-                preexec_fn=lambda: _die_with(parent, self.stop_signal),
+                preexec_fn=lambda: die_with(parent, self.stop_signal),
                 **as_user(self.user),
             )
         assert process.stdin
@@ -160,38 +160,44 @@ def ask(port: int, message: bytes, enough: bytes) -> bytes:
     return answer
 
 
-def stop_orphan(pid_file: Path, mark: Path, stop_signal: signal.Signals) -> None:
+def stop_orphan(folder: Path, pid_file: Path, stop_signal: signal.Signals) -> None:
     """
-    Stop the server that a killed owner left behind, and wait until it is gone.
+    Stop the server that a killed owner left running in `folder`, and wait until nothing of it is left.
 
-    Process ids are used again, so only a process whose command line names `mark`, its folder, is touched.
+    Then the file goes: its process id may be another program's by now, and PostgreSQL would take that for itself.
     """
     try:
         pid = int(pid_file.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return
     give_up_at = time.monotonic() + STOP_SECONDS
-    sent = False
-    while str(mark) in _command_line(pid):
+    if pid in _processes(folder, pid):
         with suppress(ProcessLookupError):
-            if time.monotonic() > give_up_at:
-                os.kill(pid, signal.SIGKILL)
-            elif not sent:
-                os.kill(pid, stop_signal)
-                sent = True
+            os.kill(pid, stop_signal)
+    # A killed postmaster's backends end by themselves; until then nobody else may touch their files.
+    while left := _processes(folder, pid):
+        if time.monotonic() > give_up_at:
+            for each in left:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
         time.sleep(0.02)
+    pid_file.unlink(missing_ok=True)
 
 
-def _command_line(pid: int) -> str:
-    """How a process was started; empty where there is none such (a dead one that nobody has waited for has none)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return ""
-    return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+def _processes(folder: Path, pid: int) -> set[int]:
+    """The processes that work in `folder`, as both servers do. Without /proc: `pid`, if it was started with it."""
+    if sys.platform != "linux":
+        ps = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return {pid} if str(folder) in ps.stdout else set()
+    found: set[int] = set()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or is none of ours
+            if process.name.isdecimal() and (process / "cwd").readlink() == folder:
+                found.add(int(process.name))
+    return found
 
 
-def _die_with(parent: int, stop_signal: int) -> None:
+def die_with(parent: int, stop_signal: int) -> None:
     """
     In the child, before it becomes the server: have the kernel stop it when its parent dies, even by kill -9.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from db.child import LOOPBACK, EmbeddedError, Server, as_user, ask, stop_orphan
+from db.child import LOOPBACK, EmbeddedError, Server, as_user, ask, die_with, stop_orphan
 
 # PostgreSQL refuses to run as root, so root runs the servers as this user: it has no rights, and is everywhere.
 UNPRIVILEGED = "nobody"
@@ -126,8 +126,8 @@ def _home(folder: Path, *, durable: bool) -> Home:
     """Make ready what the servers need on disk, and stop those that a killed owner left behind."""
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     data = _data_folder(folder.resolve(), user, durable=durable)
-    stop_orphan(data / "postgres/postmaster.pid", data / "postgres", signal.SIGINT)
-    stop_orphan(data / "valkey/valkey.pid", data / "valkey", signal.SIGTERM)
+    stop_orphan(data / "postgres", data / "postgres/postmaster.pid", signal.SIGINT)
+    stop_orphan(data / "valkey", data / "valkey/valkey.pid", signal.SIGTERM)
     postgres, valkey = _binaries(data, user)
     return Home(folder=data, user=user, password=_password(data, user), postgres=postgres, valkey=valkey)
 
@@ -220,14 +220,28 @@ def _postgres(home: Home, *, durable: bool) -> Server:
 
 def _make_cluster(cluster: Path, home: Home, *, durable: bool) -> None:
     """`initdb` beside the final place, then one rename: an interrupted one leaves nothing that looks finished."""
-    new = cluster.with_name("postgres.new")
-    shutil.rmtree(new, ignore_errors=True)
+    for unfinished in home.folder.glob("postgres.new-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    # A name of its own each time: what a killed initdb had started may still be writing to the last one.
+    new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=home.folder))
+    if home.user:
+        shutil.chown(new, home.user)
     command: list[str | Path] = [home.postgres / "initdb", "-D", new, "-U", "postgres", "-A", "scram-sha-256"]
     command += ["--pwfile", home.folder / "password", "-E", "UTF8", "--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if not durable:
         command.append("--no-sync")
-    made = subprocess.run(command, cwd=home.folder, capture_output=True, text=True, check=False, **as_user(home.user))
+    parent = os.getpid()
+    made = subprocess.run(
+        command,
+        cwd=home.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        preexec_fn=lambda: die_with(parent, signal.SIGKILL),
+        **as_user(home.user),
+    )
     if made.returncode:
         raise EmbeddedError(f"PostgreSQL can't make its database in {new}:\n{made.stderr.strip()[-1000:]}")
     new.rename(cluster)

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from db.engine import UNAVAILABLE
 from db.tables import Message
 from tasks.mail import NotSent, Smtp, send_mail
 from tasks.sealing import NotOurs, Seal
@@ -25,6 +26,7 @@ from tasks.templates import CODE_LIFETIME_SECONDS, UnknownTemplate, write
 # Nobody else sends a claimed message before this. Longer than one attempt may take, so that only a death lets it pass.
 LEASE_SECONDS = 60
 ATTEMPT_SECONDS = 30.0
+MARK_PAUSES_SECONDS = (0.5, 1, 2, 4, 8)
 
 # Pauses after a failed attempt: 5 s, 15 s, 45 s … up to 6 hours. The last of 12 attempts comes about a day later.
 FIRST_PAUSE_SECONDS = 5
@@ -104,7 +106,11 @@ class Delivery:
         delivered, ends_at = Delivered(), time.monotonic() + RUN_SECONDS
         while time.monotonic() < ends_at and not (stop and stop.is_set()):
             claims = await claim(CLAIM_MAX)
-            await asyncio.gather(*(self._attempt(each, delivered) for each in claims))
+            # One that fails must not stop the others in the middle of a conversation with the mail server.
+            ends = await asyncio.gather(*(self._attempt(each, delivered) for each in claims), return_exceptions=True)
+            for end in ends:
+                if end is not None:
+                    raise end
             if len(claims) < CLAIM_MAX:
                 break
         return delivered
@@ -125,7 +131,7 @@ class Delivery:
             _log.error("Message %s could not be sent: %s", message.id, type(error).__name__)
             await self._not_sent(message, f"unexpected ({type(error).__name__})", False, delivered)
         else:
-            await Message.raw(_SENT, message.id)
+            await _mark(_SENT, message.id)
             delivered.sent += 1
 
     async def _send(self, message: Claim) -> None:
@@ -148,12 +154,24 @@ class Delivery:
     async def _not_sent(self, message: Claim, reason: str, permanent: bool, delivered: Delivered) -> None:
         if permanent or message.attempts >= MAX_ATTEMPTS:
             _log.warning("Message %s (%s) is given up: %s", message.id, message.template, reason)
-            await Message.raw(_GIVEN_UP, reason[:200], message.id, message.attempts)
+            await _mark(_GIVEN_UP, reason[:200], message.id, message.attempts)
             delivered.given_up += 1
         else:
             _log.info("Message %s (%s) will be tried again: %s", message.id, message.template, reason)
-            await Message.raw(_AGAIN, pause_seconds(message.attempts), reason[:200], message.id, message.attempts)
+            await _mark(_AGAIN, pause_seconds(message.attempts), reason[:200], message.id, message.attempts)
             delivered.failed += 1
+
+
+async def _mark(statement: str, *values: object) -> None:
+    """Write down how an attempt ended, through a short outage too: what is not marked will be sent again."""
+    for pause in MARK_PAUSES_SECONDS:
+        try:
+            await Message.raw(statement, *values)
+        except UNAVAILABLE:
+            await asyncio.sleep(pause)
+        else:
+            return
+    await Message.raw(statement, *values)
 
 
 def pause_seconds(attempts: int) -> int:

@@ -13,7 +13,7 @@ from actors.bank import Bank
 from actors.money import CENT, CURRENCIES, Rates, convert
 from actors.orders import ChargeFee, Receipt
 from actors.refusals import Refusal
-from actors.rules import FEE_CURRENCY, MONTHLY_FEE
+from actors.rules import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE
 from db.tables import Wallet
 
 # A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.
@@ -53,9 +53,9 @@ async def charge_due_fees(
     """
     Charge every fee that is due, each period by itself and exactly once, however often and wherever this runs.
 
-    Wallets are walked in the order of their due dates. A charged wallet's date moves a period ahead, so one that owes
-    several periods is met again further on; one that was refused or blocked is behind and not met twice, so the walk
-    ends. `rates` only tell which blocked wallets are worth asking; `progress` is told the sums after each chunk.
+    Wallets are walked in the order of their due dates. One that owes several periods pays them one after another
+    before the walk goes on: its next date may lie behind that of a wallet in the same chunk, where nobody would look
+    again. Nobody is met twice, so the walk ends. `rates` only tell which blocked wallets are worth asking; `progress` is told the sums after each chunk.
 
     Raises what the database raises when it can't be reached; what was charged until then stays charged.
     """
@@ -65,10 +65,16 @@ async def charge_due_fees(
     after_due, after_id = _LONG_AGO, 0
     while chunk := await _chunk(now, payable, after_due, after_id):
         orders = [ChargeFee(wallet_id=row["id"], due_at=row["fee_due_at"]) for row in chunk]
-        answers = await asyncio.gather(*(bank.perform(order) for order in orders), return_exceptions=True)
-        for order, answer in zip(orders, answers, strict=True):
-            _count(run, order, answer)
         after_due, after_id = orders[-1].due_at, orders[-1].wallet_id
+        while orders:
+            answers = await asyncio.gather(*(bank.perform(order) for order in orders), return_exceptions=True)
+            for order, answer in zip(orders, answers, strict=True):
+                _count(run, order, answer)
+            orders = [
+                ChargeFee(wallet_id=order.wallet_id, due_at=order.due_at + FEE_PERIOD)
+                for order, answer in zip(orders, answers, strict=True)
+                if isinstance(answer, Receipt) and answer.transaction and order.due_at + FEE_PERIOD <= now
+            ]
         if progress:
             progress(run)
         if stop and stop.is_set():

@@ -1,8 +1,11 @@
 """The queue that the application and its workers share."""
 
+from contextlib import suppress
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
 from saq.queue.redis import RedisQueue
 
 QUEUE_NAME = "wallet"
@@ -12,6 +15,16 @@ QUEUE_NAME = "wallet"
 DEQUEUE_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
+
+
+class PatientQueue(RedisQueue):
+    """SAQ's queue, which can also be closed while Redis is away."""
+
+    async def disconnect(self) -> None:
+        """Close it. SAQ says goodbye to Redis first, which fails where there is none to hear it."""
+        with suppress(RedisError, OSError):
+            await super().disconnect()
+        await self.redis.aclose()
 
 
 def open_queue(redis_url: str) -> RedisQueue:
@@ -27,4 +40,4 @@ def open_queue(redis_url: str) -> RedisQueue:
         socket_timeout=SILENCE_SECONDS,
         retry=Retry(ConstantBackoff(0.5), 1),
     )
-    return RedisQueue(redis, name=QUEUE_NAME)
+    return PatientQueue(redis, name=QUEUE_NAME)

@@ -10,8 +10,8 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from db.audit import audit
 from db.tables import Message
-from tasks.prove import prove
 
 AUDIT_KEY = "wallet:audit"
 
@@ -59,7 +59,7 @@ async def _forget(table: str, condition: str) -> int:
 
 async def audit_and_keep(redis: Redis) -> Audited:
     """Prove the ledger, log an error if it does not hold, and keep the result under `wallet:audit`."""
-    report = await prove()
+    report = await audit()
     audited = Audited(at=datetime.now(UTC), ok=report.ok, report=msgspec.to_builtins(report))
     if not audited.ok:
         _log.error("The ledger does not hold: %s", msgspec.json.encode(audited.report).decode())

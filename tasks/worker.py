@@ -97,11 +97,13 @@ class DrainingWorker(Worker[Context]):
         ends_at = time.monotonic() + DRAIN_SECONDS
         while self.job_task_contexts and time.monotonic() < ends_at:  # noqa: ASYNC110 SAQ has no event for it
             await asyncio.sleep(0.05)
-        if idle := list(self.tasks):
+        # More than once: redis-py swallows a cancellation that meets it while it connects.
+        idle, ends_at = set(self.tasks), time.monotonic() + CANCEL_SECONDS
+        while idle and time.monotonic() < ends_at:
             for task in idle:
                 task.cancel()
-            await asyncio.wait(idle, timeout=CANCEL_SECONDS)
-            self.tasks.clear()
+            _, idle = await asyncio.wait(idle, timeout=0.2)
+        self.tasks.clear()
         await super().stop()
 
 

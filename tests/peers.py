@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from ssl import SSLContext
+from typing import Any, Literal, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -32,17 +34,25 @@ class MailServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 aiosmtpd's name
         if self.data_answers:
             return self.data_answers.pop(0)
-        message = message_from_bytes(envelope.content, policy=policy.default)
+        message = message_from_bytes(cast(bytes, envelope.content), policy=policy.default)
         self.accepted.extend((to, message) for to in envelope.rcpt_tos)
         return "250 OK"
 
 
 @asynccontextmanager
-async def mail_server() -> AsyncIterator[MailServer]:
-    """A real SMTP server on a free port of the loopback."""
+async def mail_server(
+    tls: Literal["none", "starttls", "implicit"] = "none", context: SSLContext | None = None
+) -> AsyncIterator[MailServer]:
+    """A real SMTP server on a free port of the loopback, which with `tls` insists on encryption."""
     loop = asyncio.get_running_loop()
     box = MailServer()
-    server = await loop.create_server(lambda: SMTP(box, hostname="localhost", loop=loop), "127.0.0.1", 0)
+    starttls: dict[str, Any] = {"tls_context": context, "require_starttls": True} if tls == "starttls" else {}
+    server = await loop.create_server(
+        lambda: SMTP(box, hostname="localhost", loop=loop, **starttls),
+        "127.0.0.1",
+        0,
+        ssl=context if tls == "implicit" else None,
+    )
     box.port = server.sockets[0].getsockname()[1]
     try:
         yield box

@@ -10,13 +10,27 @@ from msgspec import Meta, Raw, Struct
 
 from actors.bank import Bank
 from actors.orders import Deposit, IdempotencyKey, Receipt, Transfer, Withdraw, new_id
-from app.auth import Caller, signed_in
+from actors.refusals import (
+    AmountTooSmall,
+    BalanceLimit,
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    InsufficientFunds,
+    Overloaded,
+    RatesUnavailable,
+    SameWallet,
+    WalletBlocked,
+    WalletNotFound,
+)
+from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
 from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
-from app.problems import problems
+from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import OperationType, TransactionView, history, receipt_view, wallet_of
 
-_REFUSALS = problems(400, 401, 404, 413, 415, 422, 503)
+_ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
+_SENDING = (InsufficientFunds, WalletBlocked)
+_SENT = "The transaction. `balance_after` is that of your wallet."
 
 
 class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
@@ -35,15 +49,20 @@ class TransferBody(Struct, frozen=True, kw_only=True):
 class PaymentsController(Controller):
     """What moves money, each an order to the bank."""
 
-    path = "/users/wallets/{wallet_id:str}"
+    path = "/users/wallets/{id:str}"
     tags = ["Payments"]
     guards = [signed_in]
 
-    @post("/deposit", summary="Deposit money", responses=_REFUSALS)
+    @post(
+        "/deposit",
+        summary="Deposit money",
+        response_description=_SENT,
+        responses=problems(*_ANY, BalanceLimit),
+    )
     async def deposit(
         self,
         request: Request[Caller, Any, Any],
-        wallet_id: WalletId,
+        id: WalletId,
         data: JSONBody[DepositOrWithdraw],
         bank: NamedDependency[Bank],
         idempotency_key: IdempotencyKeyHeader = None,
@@ -53,17 +72,22 @@ class PaymentsController(Controller):
         order = Deposit(
             id=new_id(),
             caller_id=caller_id,
-            wallet_id=wallet_id_in(wallet_id),
+            wallet_id=wallet_id_in(id),
             amount=amount_field(data.amount),
             key=_key(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
-    @post("/withdraw", summary="Withdraw money", responses=_REFUSALS)
+    @post(
+        "/withdraw",
+        summary="Withdraw money",
+        response_description=_SENT,
+        responses=problems(*_ANY, *_SENDING),
+    )
     async def withdraw(
         self,
         request: Request[Caller, Any, Any],
-        wallet_id: WalletId,
+        id: WalletId,
         data: JSONBody[DepositOrWithdraw],
         bank: NamedDependency[Bank],
         idempotency_key: IdempotencyKeyHeader = None,
@@ -73,17 +97,22 @@ class PaymentsController(Controller):
         order = Withdraw(
             id=new_id(),
             caller_id=caller_id,
-            wallet_id=wallet_id_in(wallet_id),
+            wallet_id=wallet_id_in(id),
             amount=amount_field(data.amount),
             key=_key(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
-    @post("/transfer", summary="Send money", responses=_REFUSALS)
+    @post(
+        "/transfer",
+        summary="Send money",
+        response_description=_SENT,
+        responses=problems(*_ANY, *_SENDING, SameWallet, BalanceLimit, AmountTooSmall, RatesUnavailable),
+    )
     async def transfer(
         self,
         request: Request[Caller, Any, Any],
-        wallet_id: WalletId,
+        id: WalletId,
         data: JSONBody[TransferBody],
         bank: NamedDependency[Bank],
         idempotency_key: IdempotencyKeyHeader = None,
@@ -93,18 +122,22 @@ class PaymentsController(Controller):
         order = Transfer(
             id=new_id(),
             caller_id=caller_id,
-            wallet_id=wallet_id_in(wallet_id),
+            wallet_id=wallet_id_in(id),
             receiver_number=data.wallet_number,
             amount=amount_field(data.amount),
             key=_key(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
-    @get("/transactions", summary="A wallet's history", responses=problems(400, 401, 404, 503))
+    @get(
+        "/transactions",
+        summary="A wallet's history",
+        responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
+    )
     async def transactions(
         self,
         request: Request[Caller, Any, Any],
-        wallet_id: WalletId,
+        id: WalletId,
         limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many, at most 200.")] = 50,
         operation_type: FromQuery[OperationType | None] = None,
         since: Annotated[str | None, QueryParameter(description="ISO 8601 with time zone; inclusive.")] = None,
@@ -112,7 +145,7 @@ class PaymentsController(Controller):
         cursor: Annotated[str | None, QueryParameter(description="From the `Link` header of the page before.")] = None,
     ) -> Response[list[TransactionView]]:
         """The wallet's transactions, newest first. `Link: <…>; rel="next"` (RFC 8288) leads to the next page."""
-        wallet = await wallet_of(request.user.user_id, wallet_id_in(wallet_id))
+        wallet = await wallet_of(request.user.user_id, wallet_id_in(id))
         page = await history(
             wallet.id,
             limit=limit,

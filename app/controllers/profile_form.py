@@ -9,16 +9,14 @@ from litestar.datastructures import FormMultiDict, UploadFile
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.bodies import decode
+from app.bodies import PlainText, decode, field_error
 from app.images import BYTES_MAX, ImageTooLarge
 from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
 from app.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
-# C0, DEL and C1. Not `$` at the end: in Python it lets one line feed through.
-_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
 
-Name = Annotated[str, Meta(max_length=NAME_LENGTH_MAX, pattern=_NO_CONTROLS)]
+Name = Annotated[PlainText, Meta(max_length=NAME_LENGTH_MAX)]
 
 
 class UpdatePersonalInfo(Struct, frozen=True):
@@ -74,7 +72,7 @@ def _convert(names: dict[str, str]) -> UpdatePersonalInfo:
             msgspec.convert(text, Name)
             text.encode()  # UTF-7 can smuggle in half a surrogate pair
         except msgspec.ValidationError as error:
-            raise ValidationFailed(FieldError(field=name, message=str(error))) from None
+            raise ValidationFailed(field_error(error, field=name)) from None
         except UnicodeEncodeError:
             raise ValidationFailed(FieldError(field=name, message="Expected text.")) from None
     return UpdatePersonalInfo(first_name=names.get("first_name", UNSET), last_name=names.get("last_name", UNSET))

@@ -8,19 +8,27 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from app.auth import Caller, signed_in
+from actors.refusals import DatabaseUnavailable, Overloaded
+from app.auth import SIGNED_OUT, Caller, TokenExpired, TokenInvalid, WrongCredentials, signed_in
 from app.bodies import PlainText
-from app.codes import Session
+from app.codes import InvalidCode, Session
 from app.controllers.profile_form import ProfileOperation, profile_changes
 from app.images import BYTES_MAX
-from app.passwords import LENGTH_MAX, LENGTH_MIN
+from app.limits import RateLimited
+from app.passwords import LENGTH_MAX, LENGTH_MIN, WrongPassword
 from app.people import People
-from app.problems import problems
+from app.problems import BAD_BODY, problems
 from app.profiles import UserView
 from app.refresh import TokenPair
+from app.registration import UserExists
 
 # The file, the names and what multipart/form-data puts around them.
 FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
+
+# In the OpenAPI document: no token is needed.
+PUBLIC: list[dict[str, list[str]]] = [{}]
+
+_ANY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 
 Asked = Request[Caller, Any, Any]
 Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
@@ -76,12 +84,12 @@ class UsersController(Controller):
     path = "/users"
     tags = ("Users",)
 
-    @get("/", summary="Your profile", guards=[signed_in], responses=problems(401, 503))
+    @get("/", summary="Your profile", guards=[signed_in], responses=problems(*SIGNED_OUT, DatabaseUnavailable))
     async def profile(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """Who you are, with your wallets."""
         return await people.profiles.view(request.user.user_id)
 
-    @post("/create", summary="Start a registration", responses=problems(400, 415, 429, 503))
+    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*_ANY, RateLimited))
     async def create(self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]) -> Session:
         """
         A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
@@ -93,12 +101,17 @@ class UsersController(Controller):
             email=data.email, phone=data.phone_number, password=data.password, address=address(request)
         )
 
-    @post("/verify", summary="Finish a registration", responses=problems(400, 415, 429, 503))
+    @post(
+        "/verify",
+        security=PUBLIC,
+        summary="Finish a registration",
+        responses=problems(*_ANY, InvalidCode, UserExists, RateLimited),
+    )
     async def verify(self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]) -> UserView:
         """A code is good for one use within five minutes, and for five tries."""
         return await people.confirm_registration(session_id=data.session_id, code=data.code, address=address(request))
 
-    @post("/token/create", summary="Sign in", responses=problems(400, 401, 415, 429, 503))
+    @post("/token/create", security=PUBLIC, summary="Sign in", responses=problems(*_ANY, WrongCredentials, RateLimited))
     async def create_token(
         self, request: Asked, data: JSONBody[CreateToken], people: NamedDependency[People]
     ) -> TokenPair:
@@ -109,7 +122,12 @@ class UsersController(Controller):
         """
         return await people.sign_in(phone=data.phone_number, password=data.password, address=address(request))
 
-    @post("/token/refresh", summary="Exchange a refresh token", responses=problems(400, 401, 415, 429, 503))
+    @post(
+        "/token/refresh",
+        security=PUBLIC,
+        summary="Exchange a refresh token",
+        responses=problems(*_ANY, TokenExpired, TokenInvalid, RateLimited),
+    )
     async def refresh_token(
         self, request: Asked, data: JSONBody[TokenRefresh], people: NamedDependency[People]
     ) -> TokenPair:
@@ -123,7 +141,7 @@ class UsersController(Controller):
         "/password/update",
         summary="Start a change of password",
         guards=[signed_in],
-        responses=problems(400, 401, 415, 429, 503),
+        responses=problems(*_ANY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
     async def update_password(
         self, request: Asked, data: JSONBody[UpdatePassword], people: NamedDependency[People]
@@ -140,7 +158,7 @@ class UsersController(Controller):
         "/password/verify",
         summary="Finish a change of password",
         guards=[signed_in],
-        responses=problems(400, 401, 415, 429, 503),
+        responses=problems(*_ANY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
     async def verify_password(
         self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
@@ -156,7 +174,7 @@ class UsersController(Controller):
         guards=[signed_in],
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
-        responses=problems(400, 401, 413, 415, 503),
+        responses=problems(*_ANY, *SIGNED_OUT),
     )
     async def update(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """

@@ -7,12 +7,13 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from actors.money import Currency
-from app.auth import Caller, signed_in
+from actors.refusals import DatabaseUnavailable, WalletNotFound
+from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import NOT_BLANK
 from app.parameters import WalletId, wallet_id_in
-from app.problems import problems
+from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import WalletView, wallet_of, wallets_of
-from app.wallets import open_wallet, rename_wallet
+from app.wallets import WalletExists, open_wallet, rename_wallet
 
 WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
 
@@ -37,12 +38,17 @@ class WalletsController(Controller):
     tags = ["Wallets"]
     guards = [signed_in]
 
-    @get("/", summary="List your wallets", responses=problems(401, 503))
+    @get("/", summary="List your wallets", responses=problems(*SIGNED_OUT, DatabaseUnavailable))
     async def list_wallets(self, request: Request[Caller, Any, Any]) -> list[WalletView]:
         """All wallets of the caller, in the order in which they were opened."""
         return await wallets_of(request.user.user_id)
 
-    @post("/create", summary="Open a wallet", responses=problems(400, 401, 413, 415, 503))
+    @post(
+        "/create",
+        summary="Open a wallet",
+        response_description="The new wallet, empty.",
+        responses=problems(*BAD_BODY, WalletExists, *SIGNED_OUT, DatabaseUnavailable),
+    )
     async def create_wallet(self, request: Request[Caller, Any, Any], data: JSONBody[CreateWallet]) -> WalletView:
         """
         Open a wallet in KZT, EUR or USD; each person has at most one in a currency.
@@ -51,17 +57,25 @@ class WalletsController(Controller):
         """
         return await open_wallet(request.user.user_id, name=data.name.strip(), currency=data.amount_currency)
 
-    @get("/{wallet_id:str}", summary="Look at a wallet", responses=problems(401, 404, 503))
-    async def get_wallet(self, request: Request[Caller, Any, Any], wallet_id: WalletId) -> WalletView:
+    @get(
+        "/{id:str}",
+        summary="Look at a wallet",
+        responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
+    )
+    async def get_wallet(self, request: Request[Caller, Any, Any], id: WalletId) -> WalletView:
         """One wallet of the caller: its balance, and whether it may send."""
-        return await wallet_of(request.user.user_id, wallet_id_in(wallet_id))
+        return await wallet_of(request.user.user_id, wallet_id_in(id))
 
-    @patch("/{wallet_id:str}/update", summary="Rename a wallet", responses=problems(400, 401, 404, 413, 415, 503))
+    @patch(
+        "/{id:str}/update",
+        summary="Rename a wallet",
+        responses=problems(*BAD_BODY, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
+    )
     async def update_wallet(
-        self, request: Request[Caller, Any, Any], wallet_id: WalletId, data: JSONBody[UpdateWallet]
+        self, request: Request[Caller, Any, Any], id: WalletId, data: JSONBody[UpdateWallet]
     ) -> WalletView:
         """Give a wallet another name, of at most 30 characters."""
-        user_id, id = request.user.user_id, wallet_id_in(wallet_id)
+        user_id, wallet_id = request.user.user_id, wallet_id_in(id)
         if data.name is None:
-            return await wallet_of(user_id, id)
-        return await rename_wallet(user_id, id, data.name.strip())
+            return await wallet_of(user_id, wallet_id)
+        return await rename_wallet(user_id, wallet_id, data.name.strip())

@@ -43,9 +43,12 @@ FORWARDS = (
     """,
     'CREATE INDEX "entry_wallet_id" ON "entry" ("wallet", "id")',
     'CREATE INDEX "wallet_fee_due" ON "wallet" ("fee_due_at", "id") WHERE "user" IS NOT NULL',
-    'CREATE INDEX "message_due" ON "message" ("next_attempt_at") WHERE "next_attempt_at" IS NOT NULL',
+    """
+    CREATE INDEX "message_due" ON "message" (("sealed" IS NULL), "next_attempt_at")
+    WHERE "next_attempt_at" IS NOT NULL
+    """,
     'CREATE INDEX "idempotency_key_age" ON "idempotency_key" USING brin ("created_at")',
-    'CREATE INDEX "exchange_rate_latest" ON "exchange_rate" ("base", "quote", "as_of" DESC)',
+    'CREATE INDEX "exchange_rate_latest" ON "exchange_rate" ("base", "quote", "id")',
 )
 
 BACKWARDS = (

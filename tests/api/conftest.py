@@ -1,36 +1,12 @@
-"""Members for the tests of `/users/`: unlike those of `tests/persons.py` they come in by the front door, with a code."""
-
-from collections.abc import Awaitable, Callable
-from typing import Any
+"""Members, and the codes they are sent, for the tests of `/users/`."""
 
 import httpx
 import pytest
-from msgspec import Struct
 
 from app.settings import Settings
 from db.tables import Message
 from tasks.sealing import Seal
-
-PASSWORD = "correct horse battery staple"
-
-Answer = dict[str, Any]
-
-
-class Member(Struct, kw_only=True):
-    """Someone who has registered and signed in."""
-
-    user: Answer
-    tokens: Answer
-    password: str = PASSWORD
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What signs their requests."""
-        return {"Authorization": f"Bearer {self.tokens['access']}"}
-
-
-Join = Callable[..., Awaitable[Member]]
-CodeOf = Callable[[Answer], Awaitable[str]]
+from tests.members import PASSWORD, Answer, CodeOf, Join, Member
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 from app import profiles
 from app.settings import Settings
 from db.tables import User
-from tests.api.conftest import Member
+from tests.members import Member
 
 MEBIBYTE = 1024 * 1024
 

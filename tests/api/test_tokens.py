@@ -10,14 +10,11 @@ import httpx
 import jwt
 import pytest
 from litestar import Litestar
-from msgspec.structs import replace
-from redis import Redis
 
 from app.auth import Tokens
-from app.limits import RateLimits
 from app.settings import Settings
 from db.tables import RefreshToken
-from tests.api.conftest import PASSWORD, Member
+from tests.members import PASSWORD, Member
 
 
 async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
@@ -29,7 +26,8 @@ async def refresh(client: httpx.AsyncClient, token: str, **more: Any) -> httpx.R
 
 
 async def look(client: httpx.AsyncClient, authorization: str | bytes) -> httpx.Response:
-    return await client.get("/users/", headers={"Authorization": authorization})
+    value = authorization if isinstance(authorization, bytes) else authorization.encode()
+    return await client.get("/users/", headers=[(b"Authorization", value)])
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:
@@ -72,11 +70,11 @@ async def test_and_in_the_same_time(client: httpx.AsyncClient, ann: Member) -> N
         return perf_counter() - begun
 
     known, unknown = [], []
-    for _ in range(8):
+    for _ in range(12):
         known.append(await seconds("+77011234567"))
         unknown.append(await seconds("+77010000000"))
     # The least of several is the work itself, without what else the machine was doing.
-    assert min(known) == pytest.approx(min(unknown), rel=0.3)
+    assert min(known) == pytest.approx(min(unknown), rel=0.5)  # without argon2 it is a tenth
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "bearer ", "Token abc"])
@@ -93,7 +91,7 @@ async def test_only_our_own_access_tokens_are_let_in(
     access = ann.tokens["access"]
     header, claims, signature = access.split(".")
     stranger = Tokens("another secret " * 4, settings.tokens).access(UUID(ann.user["id"]))
-    unsigned = jwt.encode(jwt.decode(access, options={"verify_signature": False}), None, algorithm="none")
+    unsigned = jwt.encode(jwt.decode(access, options={"verify_signature": False}), "", algorithm="none")
     for token in (
         ann.tokens["refresh"],
         stranger,
@@ -183,68 +181,3 @@ async def test_an_expired_refresh_token(
 async def test_refresh_tokens_are_not_kept_themselves(client: httpx.AsyncClient, ann: Member) -> None:
     rows = await RefreshToken.select(RefreshToken.token_hash)
     assert [len(row["token_hash"]) for row in rows] == [64]
-
-
-class TestLimits:
-    """Limits count what is asked, not who exists."""
-
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return replace(settings, limits=RateLimits(sign_ins_per_phone=3, codes_per_email=2, codes_per_phone=0))
-
-    async def test_too_many_sign_ins_have_to_wait(self, client: httpx.AsyncClient, ann: Member) -> None:
-        # Ann's own sign-in was one; the unknown number starts from none.
-        await sign_in(client, "+77010000000", "not the password")
-        for phone_number in ("+77011234567", "+77010000000"):
-            for _ in range(2):
-                assert (await sign_in(client, phone_number, "not the password")).status_code == 401
-            answer = await sign_in(client, phone_number)
-            assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
-            assert 0 < int(answer.headers["retry-after"]) <= 900
-            assert answer.headers["ratelimit-policy"] == '"sign-ins-per-phone";q=3;w=900'
-            assert answer.headers["ratelimit"].startswith('"sign-ins-per-phone";r=0;t=')
-
-    async def test_codes_are_limited_by_email_and_zero_means_no_limit(self, client: httpx.AsyncClient) -> None:
-        statuses = []
-        for n in range(4):
-            body = {"email": "Eve@example.com", "phone_number": f"+7701000000{n}", "password": PASSWORD}
-            statuses.append((await client.post("/users/create/", json=body)).status_code)
-        assert statuses == [201, 201, 429, 429]
-        for n in range(4):
-            body = {"email": f"eve{n}@example.com", "phone_number": "+77010000009", "password": PASSWORD}
-            assert (await client.post("/users/create/", json=body)).status_code == 201
-
-    async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
-        for _ in range(4):
-            answer = await sign_in(client, "+77010000000")
-        assert answer.status_code == 429
-        with Redis.from_url(redis_url) as redis:
-            keys: Any = redis.keys("wallet:limit:*")
-            assert all(0 < redis.ttl(key) <= 900 for key in keys)
-            assert not any(b"7701" in key for key in keys)
-            redis.delete(*keys)
-        assert (await sign_in(client, "+77010000000")).status_code == 401
-
-
-class TestWithoutRedis:
-    """Signing in needs PostgreSQL alone; codes can't be had."""
-
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return replace(settings, redis_url="redis://127.0.0.1:1/0")
-
-    async def test_people_still_sign_in(self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
-        begun = perf_counter()
-        for _ in range(5):
-            assert refused(await sign_in(client, "+77010000000")) == (401, "wrong_credentials")
-        assert perf_counter() - begun < 5
-        assert len([record for record in caplog.records if "rate limits do not apply" in record.message]) == 1
-
-    async def test_nobody_can_register(self, client: httpx.AsyncClient) -> None:
-        body = {"email": "eve@example.com", "phone_number": "+77010000009", "password": PASSWORD}
-        answer = await client.post("/users/create/", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-        assert answer.headers["retry-after"]
-        body = {"session_id": str(uuid4()), "code": "123456"}
-        answer = await client.post("/users/verify/", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")

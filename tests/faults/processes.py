@@ -13,7 +13,9 @@ import pytest
 
 SECONDS = 30
 
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc, and only Linux ends orphans by itself")
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="looks at /proc, and only Linux ends orphans by itself"
+)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 

@@ -130,7 +130,7 @@ async def test_encryption_that_is_asked_for_is_never_done_without(
 ) -> None:
     await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     for tls in ("starttls", "implicit"):
-        delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=server.port, tls=tls), SmsGateway())  # type: ignore[arg-type]
+        delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=server.port, tls=tls), SmsGateway())
         assert (await delivery.run()).failed == 1
         await due_again()
     assert server.attempts == 0

@@ -1,5 +1,8 @@
 """Email addresses and phone numbers have one form."""
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +25,21 @@ def test_an_address_is_kept_in_lower_case(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ann", "ann@", "@example.com", "ann@localhost", "ann@example.invalid", "a b@example.com", "ann@example.com\n"]
-    + ["änn@example.com", "ann@[127.0.0.1]", "ann\x00@example.com", "Ann <ann@example.com>", "a" * 65 + "@example.com"],
+    [
+        "",
+        "ann",
+        "ann@",
+        "@example.com",
+        "ann@localhost",
+        "ann@example.invalid",
+        "a b@example.com",
+        "ann@example.com\n",
+        "änn@example.com",
+        "ann@[127.0.0.1]",
+        "ann\x00@example.com",
+        "Ann <ann@example.com>",
+        "a" * 65 + "@example.com",
+    ],
 )
 def test_what_no_mail_reaches_is_no_address(text: str) -> None:
     with pytest.raises(ValidationFailed) as refused:
@@ -66,12 +82,11 @@ def test_a_number_that_nobody_can_have_is_merely_unknown_when_signing_in() -> No
 
 @given(st.text(max_size=60))
 def test_whatever_is_sent_is_read_or_refused(text: str) -> None:
-    for read in (
+    readers: list[Callable[[], str]] = [
         lambda: email_address(text, development=True),
         lambda: phone_number(text, region="KZ"),
         lambda: claimed_phone_number(text, region="KZ"),
-    ):
-        try:
+    ]
+    for read in readers:
+        with suppress(ValidationFailed):
             assert read().isascii()
-        except ValidationFailed:
-            pass

@@ -1,5 +1,6 @@
 """What is left of an uploaded image."""
 
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -87,7 +88,5 @@ def test_a_damaged_image_is_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(encoded(Image.linear_gradient("L").resize((24, 16)), form))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(ValidationFailed):
         _reencode(bytes(content[: data.draw(st.integers(1, len(content)))]))
-    except ValidationFailed:
-        pass

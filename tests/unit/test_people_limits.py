@@ -1,6 +1,8 @@
 """Whose requests are counted together, and what happens when nobody can count."""
 
+import asyncio
 import logging
+from time import perf_counter
 
 import pytest
 from redis.asyncio import Redis
@@ -40,3 +42,19 @@ async def test_without_redis_nothing_is_limited_and_one_line_says_so(caplog: pyt
                 await limiter.sign_in("+77011234567", "192.0.2.7")
                 limiter._asks_again_at = 0
     assert len(caplog.records) == 1
+
+
+async def test_a_silent_redis_holds_nobody_up_for_long() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Redis.from_url(f"redis://127.0.0.1:{port}") as redis:
+            limiter = RateLimiter(redis, RateLimits(), per_address=False)
+            begun = perf_counter()
+            for _ in range(10):
+                await limiter.sign_in("+77011234567", "192.0.2.7")
+    # The first waits for a second, the others know already.
+    assert perf_counter() - begun < 2

@@ -1,0 +1,83 @@
+"""Rate limits: the same for the known and the unknown, and none where Redis can't count."""
+
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from redis import Redis
+
+from app.limits import RateLimits
+from app.settings import Settings
+from tests.members import PASSWORD, Member
+
+
+async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
+    return await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
+
+
+class TestLimits:
+    """Limits count what is asked, not who exists."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, limits=RateLimits(sign_ins_per_phone=3, codes_per_email=2, codes_per_phone=0))
+
+    async def test_too_many_sign_ins_have_to_wait(self, client: httpx.AsyncClient, ann: Member) -> None:
+        # Ann's own sign-in was one; the unknown number starts from none.
+        await sign_in(client, "+77010000000", "not the password")
+        for phone_number in ("+77011234567", "+77010000000"):
+            for _ in range(2):
+                assert (await sign_in(client, phone_number, "not the password")).status_code == 401
+            answer = await sign_in(client, phone_number)
+            assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+            assert 0 < int(answer.headers["retry-after"]) <= 900
+            assert answer.headers["ratelimit-policy"] == '"sign-ins-per-phone";q=3;w=900'
+            assert answer.headers["ratelimit"].startswith('"sign-ins-per-phone";r=0;t=')
+
+    async def test_codes_are_limited_by_email_and_zero_means_no_limit(self, client: httpx.AsyncClient) -> None:
+        statuses = []
+        for n in range(4):
+            body = {"email": "Eve@example.com", "phone_number": f"+7701000000{n}", "password": PASSWORD}
+            statuses.append((await client.post("/users/create/", json=body)).status_code)
+        assert statuses == [201, 201, 429, 429]
+        for n in range(4):
+            body = {"email": f"eve{n}@example.com", "phone_number": "+77010000009", "password": PASSWORD}
+            assert (await client.post("/users/create/", json=body)).status_code == 201
+
+    async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
+        for _ in range(4):
+            answer = await sign_in(client, "+77010000000")
+        assert answer.status_code == 429
+        with Redis.from_url(redis_url) as redis:
+            keys: Any = redis.keys("wallet:limit:*")
+            assert all(0 < redis.ttl(key) <= 900 for key in keys)
+            assert not any(b"7701" in key for key in keys)
+            redis.delete(*keys)
+        assert (await sign_in(client, "+77010000000")).status_code == 401
+
+
+class TestWithoutRedis:
+    """Signing in needs PostgreSQL alone; codes can't be had."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, redis_url="redis://127.0.0.1:1/0")
+
+    async def test_people_still_sign_in(self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+        begun = perf_counter()
+        for _ in range(5):
+            assert (await sign_in(client, "+77010000000")).json()["code"] == "wrong_credentials"
+        assert perf_counter() - begun < 5
+        assert len([record for record in caplog.records if "rate limits do not apply" in record.message]) == 1
+
+    async def test_nobody_can_register(self, client: httpx.AsyncClient) -> None:
+        body = {"email": "eve@example.com", "phone_number": "+77010000009", "password": PASSWORD}
+        answer = await client.post("/users/create/", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert answer.headers["retry-after"]
+        body = {"session_id": str(uuid4()), "code": "123456"}
+        answer = await client.post("/users/verify/", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")

@@ -1,0 +1,148 @@
+"""The OpenAPI document: whole, consistent with itself, and true of what the routes answer."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.persons import register
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> Document:
+    answer = await client.get("/docs/openapi.json")
+    assert answer.status_code == 200
+    found: Document = answer.json()
+    return found
+
+
+def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    """Each operation: its method, path and description."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def references(node: Any) -> Iterator[str]:
+    """Every `$ref` in the document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def resolve(document: Document, schema: Document) -> Document:
+    """The schema itself where it is a reference to one."""
+    while "$ref" in schema:
+        node: Any = document
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            node = node[step]
+        schema = node
+    return schema
+
+
+async def test_it_is_openapi_3_1_and_every_reference_leads_somewhere(document: Document) -> None:
+    assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+    found = list(references(document))
+    assert found
+    for reference in found:
+        assert reference.startswith("#/components/")
+        resolve(document, {"$ref": reference})
+    assert len({operation["operationId"] for _, _, operation in operations(document)}) == len(
+        list(operations(document))
+    )
+
+
+async def test_every_operation_is_described_with_its_success_and_its_problems(document: Document) -> None:
+    for method, path, operation in operations(document):
+        name = f"{method} {path}"
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        successes = {status for status in operation["responses"] if status.startswith("2")}
+        assert len(successes) == 1, name
+        for status, response in operation["responses"].items():
+            assert response["description"], name
+            ((media_type, content),) = response["content"].items()
+            schema = resolve(document, content["schema"])
+            assert schema, name
+            if status.startswith("2") or path.startswith("/health"):
+                assert media_type == "application/json", name
+            else:
+                assert media_type == "application/problem+json", f"{name} {status}"
+                assert {"type", "title", "status", "detail", "instance", "code"} <= set(schema["required"])
+        if not path.startswith("/health"):
+            assert "503" in operation["responses"], name
+        if "{" in path:
+            assert "404" in operation["responses"], name
+        if "requestBody" in operation:
+            assert operation["requestBody"]["required"], name
+            assert {"400", "415"} <= operation["responses"].keys(), name
+            assert "application/json" in operation["requestBody"]["content"], name
+        declared = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
+        assert declared == set(re.findall(r"{(\w+)}", path)), name
+        for parameter in operation.get("parameters", []):
+            assert parameter["schema"], name
+
+
+async def test_it_says_which_routes_want_a_token(document: Document, client: httpx.AsyncClient) -> None:
+    for method, path, operation in operations(document):
+        wanted = operation.get("security", document["security"])
+        answer = await client.request(method, path.format(id=1), json={})
+        assert (answer.status_code == 401) == (wanted not in ([], [{}])), f"{method} {path} says {wanted}"
+        assert ("401" in operation["responses"]) or answer.status_code != 401, f"{method} {path}"
+
+
+async def test_each_money_route_takes_an_idempotency_key_and_no_other_does(document: Document) -> None:
+    takers = {
+        path.rsplit("/", 1)[1]
+        for _, path, operation in operations(document)
+        for parameter in operation.get("parameters", [])
+        if (parameter["name"], parameter["in"], parameter["required"]) == ("Idempotency-Key", "header", False)
+    }
+    assert takers == {"deposit", "withdraw", "transfer"}
+
+
+async def test_the_answers_have_the_described_members(document: Document, client: httpx.AsyncClient) -> None:
+    alice = await register(client)
+    wallet = await alice.open_wallet(holding="5")
+    for method, path, operation in operations(document):
+        if method != "GET" and path.rsplit("/", 1)[1] not in ("deposit", "withdraw"):
+            continue
+        answer = await alice.request(
+            method, path.format(id=wallet.id), json={"amount": "1"} if method == "POST" else None
+        )
+        schema = resolve(
+            document, operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
+        )
+        body = answer.json()
+        if schema["type"] == "array":
+            schema, body = resolve(document, schema["items"]), body[0]
+        assert schema["type"] == "object"
+        if "properties" in schema:
+            assert set(schema["required"]) <= body.keys() <= schema["properties"].keys(), path
+
+
+async def test_what_is_not_for_the_public_is_left_out(document: Document, client: httpx.AsyncClient) -> None:
+    for path in document["paths"]:
+        assert path.startswith(("/users", "/health")), path
+    assert (await client.get("/dev/mailbox/")).status_code == 200
+    assert (await client.get("/api/v1/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/docs/swagger", "/docs/redoc", "/docs/scalar"])
+async def test_the_pages_for_people_answer(client: httpx.AsyncClient, path: str) -> None:
+    page = await client.get(path)
+    assert page.status_code == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "Wallet API" in page.text

@@ -1,0 +1,149 @@
+"""
+Real processes of the `wallet` command, each in a folder of the test's own and on the database that it is given; and the
+rates that a worker would have published.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import cycle
+from pathlib import Path
+
+import httpx
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from tasks.rates_api import Quote
+from tasks.rates_store import Known, cache
+
+WALLET = Path(sys.executable).with_name("wallet")
+
+# How long a process may take to come up or go away before the test is given up; no test depends on the figure.
+PATIENCE_SECONDS = 60
+
+PER_DOLLAR = {"USD": Decimal(1), "KZT": Decimal("512.345678"), "EUR": Decimal("0.876543")}
+
+
+class RealServer(Struct, frozen=True, kw_only=True):
+    """A process that answers HTTP at `url`; what it says goes to the file `output`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    output: Path
+
+    def wait_until_live(self) -> None:
+        """Return once `/health/live` is answered; a process that ended, or does not come up, fails the test."""
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < give_up_at and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/health/live", timeout=5).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"{self.url} does not come up:\n{self.output.read_text()}")
+
+
+@contextmanager
+def wallet(*arguments: str, folder: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`wallet …` for as long as the block runs, asked to end afterwards. Its output goes to `folder`/output."""
+    with (folder / "output").open("ab") as output:
+        process = subprocess.Popen(
+            [WALLET, *arguments],
+            cwd=folder,
+            env=environment(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+@contextmanager
+def server(command: str, *, folder: Path, **variables: str) -> Iterator[RealServer]:
+    """`wallet api` or `wallet serve` on a free port; it may still be starting, see `wait_until_live`."""
+    port = free_port()
+    with wallet(command, "--port", str(port), folder=folder, **variables) as process:
+        yield RealServer(process=process, url=f"http://127.0.0.1:{port}", output=folder / "output")
+
+
+@contextmanager
+def api_servers(count: int, *, database_url: str, redis_url: str, folder: Path) -> Iterator[list[RealServer]]:
+    """So many separate `wallet api` processes on one database and one Redis, all of them up."""
+    with ExitStack() as stack:
+        started = []
+        for number in range(count):
+            own = folder / f"api-{number}"
+            own.mkdir()
+            addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+            started.append(stack.enter_context(server("api", folder=own, **addresses)))
+        for each in started:
+            each.wait_until_live()
+        yield started
+
+
+def run_wallet(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A `wallet` command that ends by itself: its exit code and what it said."""
+    return subprocess.run(
+        [WALLET, *arguments],
+        cwd=folder,
+        env=environment(variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """This process's environment without anything that configures a wallet, and `variables`."""
+    ours = {"DATABASE_URL", "REDIS_URL"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_") and name not in ours}
+    return kept | variables
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Spread(httpx.AsyncBaseTransport):
+    """Sends each request to the next server in turn, whatever host it names, as a load balancer would."""
+
+    def __init__(self, servers: list[RealServer]) -> None:
+        self._urls = cycle([httpx.URL(each.url) for each in servers])
+        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = next(self._urls)
+        request.url = request.url.copy_with(scheme=url.scheme, host=url.host, port=url.port)
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+async def publish_rates(redis_url: str) -> None:
+    """Let it be known what a dollar costs: `PER_DOLLAR`, as of now. An application reads it when it starts."""
+    now = datetime.now(UTC)
+    redis: Redis = Redis.from_url(redis_url)
+    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=now), asked_at=now))
+    await redis.aclose()

@@ -1,0 +1,205 @@
+"""`wallet serve` as people run it: up, down, killed, in the way of another."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from redis import Redis
+
+from db.child import free_port
+from tests.faults.processes import eventually, inside, needs_linux, open_folder
+
+WALLET = Path(sys.executable).with_name("wallet")
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("WALLET_", "DATABASE_", "REDIS_"))}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def serving(folder: Path, port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that has come up; whatever happens, it is gone afterwards."""
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [WALLET, "serve", "--port", str(port), *arguments],
+            cwd=folder,
+            env=ENVIRON,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        assert eventually(lambda: b"Ctrl-C stops it" in said(folder) or process.poll() is not None)
+        assert process.poll() is None, said(folder).decode()
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def said(folder: Path) -> bytes:
+    return (folder / "output").read_bytes()
+
+
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [WALLET, *arguments], cwd=folder, env=ENVIRON | environ, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def is_one_sentence(completed: subprocess.CompletedProcess[str]) -> bool:
+    return completed.returncode == 1 and completed.stderr.count("\n") == 1 and "Traceback" not in completed.stderr
+
+
+def addresses(folder: Path) -> dict[str, str]:
+    lines = (folder / ".wallet/env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def is_live(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+    return False
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return True
+    return False
+
+
+@needs_linux
+def test_it_comes_up_says_where_it_is_and_leaves_nothing_behind(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, port, "--workers", "2") as server:
+        assert is_live(port)
+        assert f"http://127.0.0.1:{port}/docs".encode() in said(folder)
+
+        file = folder / ".wallet/env"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert asyncio.run(_count_wallets(addresses(folder)["DATABASE_URL"])) > 0
+        assert Redis.from_url(addresses(folder)["REDIS_URL"]).ping()
+        password = addresses(folder)["REDIS_URL"].split("@")[0].split(":")[-1]
+        assert password.encode() not in said(folder)
+        assert not any(password in command for command in inside(folder).values())
+
+        # The commands find a running server by themselves.
+        audited = run(folder, "audit")
+        assert audited.returncode == 0, audited.stderr
+        assert json.loads(audited.stdout.splitlines()[-1])["ok"] is True
+
+        server.terminate()
+        assert server.wait(60) == 0, said(folder).decode()
+        assert not file.exists()
+        assert not inside(folder)
+        assert refuses(port)
+
+
+async def _count_wallets(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval('SELECT count(*) FROM "wallet"'))
+    finally:
+        await connection.close()
+
+
+@needs_linux
+def test_ctrl_c_in_the_terminal_stops_it_cleanly(folder: Path) -> None:
+    with serving(folder, free_port()) as server:
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(60) == 0, said(folder).decode()
+        assert b"Traceback" not in said(folder)
+        assert not inside(folder)
+
+
+@needs_linux
+def test_kill_9_takes_everything_along_and_the_next_start_goes_on(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, port) as server:
+        server.kill()
+        assert eventually(lambda: not inside(folder)), inside(folder)
+        assert refuses(port)
+    with serving(folder, port):
+        assert is_live(port)
+
+
+@needs_linux
+def test_an_api_process_that_dies_is_started_again(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, port):
+        (api,) = (pid for pid, command in inside(folder).items() if " api --fd" in command)
+        os.kill(api, signal.SIGKILL)
+        assert eventually(lambda: b"The API process was killed by SIGKILL; starting it again." in said(folder))
+        assert eventually(lambda: is_live(port))
+
+
+def test_a_request_that_was_accepted_is_answered_though_the_server_stops(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, port) as server:
+        body = b'{"phone_number": "+77011234567", "password": "wrong wrong wrong"}'
+        head = "POST /users/token/create/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue"
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            assert b"100 Continue" in connection.recv(1024)  # the application is reading by now
+            server.terminate()
+            assert eventually(lambda: refuses(port))
+            connection.sendall(body)
+            assert b" 401 " in connection.recv(4096).splitlines()[0]
+        assert server.wait(60) == 0, said(folder).decode()
+
+
+def test_a_taken_port_is_one_sentence_and_nothing_is_started(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = run(folder, "serve", "--port", str(port))
+    assert is_one_sentence(refused), refused.stderr
+    assert f"Port {port} is taken" in refused.stderr
+    assert not (folder / ".wallet").exists()
+
+
+def test_a_second_one_in_the_folder_is_refused_and_the_first_unharmed(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, port):
+        refused = run(folder, "serve", "--port", str(free_port()))
+        assert is_one_sentence(refused), refused.stderr
+        assert "Another wallet is running in this folder" in refused.stderr
+        assert is_live(port)
+        assert addresses(folder).keys() == {"DATABASE_URL", "REDIS_URL"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "sentence"),
+    [
+        (("serve",), {"WALLET_BNAK_LANES": "1"}, "Did you mean WALLET_BANK_LANES?"),
+        (("serve",), {"WALLET_ENVIRONMENT": "production"}, "WALLET_SECRET is missing"),
+        (("api",), {}, "DATABASE_URL is missing"),
+        (("worker",), {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "REDIS_URL is missing"),
+        (("migrate",), {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (("audit",), {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (("demo", "--url", "http://127.0.0.1:1"), {}, "No wallet answers"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(
+    folder: Path, arguments: tuple[str, ...], environ: dict[str, str], sentence: str
+) -> None:
+    refused = run(folder, *arguments, **environ)
+    assert is_one_sentence(refused), refused.stderr
+    assert sentence in refused.stderr
+    assert "hidden-word" not in refused.stderr
+    assert not (folder / ".wallet").exists()

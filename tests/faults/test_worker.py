@@ -1,0 +1,173 @@
+"""The worker as a process: its servers die and forget, it is killed, and what is owed still goes out."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from db.embedded import Servers, embedded_servers
+from db.engine import Pool, connection_pool, engine
+from db.migrate import migrate
+from db.transaction import transaction
+from tasks.mailbox import read_mailbox
+from tasks.messages import Messages
+from tasks.queue import open_queue
+from tasks.rates_store import cached
+from tasks.worker import HEARTBEAT_KEY
+
+SECRET = "a secret of at least thirty-two bytes"
+PATIENCE_SECONDS = 30.0
+
+# Nobody listens on port 9: this machine has no internet as far as the worker knows.
+WORKER = f"""
+import asyncio, os
+from tasks.rates import RatesSource
+from tasks.worker import WorkerSettings, run_worker
+asyncio.run(run_worker(WorkerSettings(
+    development=True, secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],
+    rates=RatesSource(base_url="http://127.0.0.1:9"),
+)))
+"""
+
+
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers that nobody else minds being killed."""
+    before = engine().config.get("dsn")
+    with embedded_servers(tmp_path_factory.mktemp("doomed"), durable=False) as running:
+        engine().config["dsn"] = running.database_url
+        yield running
+    engine().config["dsn"] = before
+
+
+@pytest.fixture
+async def redis(own_servers: Servers) -> AsyncIterator[Redis]:
+    assert own_servers.database_url
+    assert own_servers.redis_url
+    engine().config["dsn"] = own_servers.database_url
+    await migrate(own_servers.database_url)
+    async with Redis.from_url(own_servers.redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+def start_worker(servers: Servers) -> subprocess.Popen[bytes]:
+    assert servers.database_url
+    assert servers.redis_url
+    environment = {**os.environ, "DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+    return subprocess.Popen([sys.executable, "-c", WORKER], env=environment, cwd=Path(__file__).parents[2])
+
+
+@pytest.fixture
+async def worker(own_servers: Servers, redis: Redis) -> AsyncIterator[subprocess.Popen[bytes]]:
+    process = start_worker(own_servers)
+    await until_alive(redis)
+    yield process
+    process.kill()
+    process.wait()
+
+
+async def until_alive(redis: Redis) -> None:
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while not await redis.get(HEARTBEAT_KEY):
+        assert time.monotonic() < ends_at
+        await asyncio.sleep(0.1)
+
+
+async def owe(event: str) -> str:
+    """A message that nobody hastens: what finds it is the sweep."""
+    to = f"{event}-{time.monotonic_ns()}@x.kz"
+    async with connection_pool(Pool(min_size=1)), transaction():
+        await Messages(SECRET, sms=False).owe(event=to, template="welcome", recipient=to)
+    return to
+
+
+async def arrived(redis: Redis, to: str) -> float:
+    """Seconds until the message is in the mailbox."""
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE_SECONDS:
+        try:
+            if await read_mailbox(redis, to):
+                return time.monotonic() - began
+        except OSError:
+            pass
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the message to {to} did not arrive")
+
+
+async def test_a_message_is_found_within_seconds_and_at_once_when_hastened(
+    worker: subprocess.Popen[bytes], own_servers: Servers, redis: Redis
+) -> None:
+    assert await arrived(redis, await owe("swept")) < 6
+    to = await owe("hastened")
+    queue = open_queue(own_servers.redis_url or "")
+    await Messages(SECRET, sms=False).hasten(queue)
+    await queue.disconnect()
+    assert await arrived(redis, to) < 3
+
+
+async def test_without_internet_there_are_rates_at_once(worker: subprocess.Popen[bytes], redis: Redis) -> None:
+    known = await cached(redis)
+    assert known
+    assert known.quote.source == "snapshot of 2026-11-20"
+
+
+async def test_a_message_goes_out_although_redis_forgot_every_job(
+    worker: subprocess.Popen[bytes], redis: Redis
+) -> None:
+    to = await owe("flushed")
+    await redis.flushall()
+    assert await arrived(redis, to) < 10
+
+
+@pytest.mark.parametrize("name", ["Valkey", "PostgreSQL"])
+async def test_the_worker_goes_on_by_itself_when_a_server_that_died_is_back(
+    worker: subprocess.Popen[bytes], own_servers: Servers, redis: Redis, name: str
+) -> None:
+    (server,) = (each for each in own_servers.running if each.name == name)
+    assert server.process
+    server.process.kill()
+    server.process.wait()
+    await asyncio.sleep(4)
+    assert worker.poll() is None
+    own_servers.revive()
+    await arrived(redis, await owe("outage"))
+    assert worker.poll() is None
+
+
+async def test_redis_gone_makes_haste_harmless(redis_url: str) -> None:
+    queue = open_queue("redis://127.0.0.1:9/0")
+    began = time.monotonic()
+    await Messages(SECRET, sms=False).hasten(queue)
+    assert time.monotonic() - began < 1.5
+    await queue.disconnect()
+
+
+async def test_what_a_killed_worker_left_another_one_sends(
+    worker: subprocess.Popen[bytes], own_servers: Servers, redis: Redis
+) -> None:
+    worker.kill()
+    worker.wait()
+    to = await owe("killed")
+    successor = start_worker(own_servers)
+    try:
+        await arrived(redis, to)
+    finally:
+        successor.send_signal(signal.SIGTERM)
+        assert successor.wait(timeout=PATIENCE_SECONDS) == 0
+
+
+async def test_told_to_stop_the_worker_ends_soon_and_well(worker: subprocess.Popen[bytes]) -> None:
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    while worker.poll() is None and time.monotonic() - began < PATIENCE_SECONDS:  # noqa: ASYNC110 a process is no event
+        await asyncio.sleep(0.05)
+    assert worker.returncode == 0
+    assert time.monotonic() - began < 5

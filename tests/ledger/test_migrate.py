@@ -1,0 +1,80 @@
+"""Migrations: none is missing, many processes may run them at once, and a failing one leaves nothing half done."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+
+from db import migrate as migrations
+from db.embedded import Servers
+from db.engine import engine
+from db.migrate import MigrationError, migrate, missing_changes
+from db.tables import Wallet
+
+MIGRATE = "import asyncio, sys; from db.migrate import migrate; print(*asyncio.run(migrate(sys.argv[1])))"
+
+
+@pytest.fixture
+def empty_database(servers: Servers) -> Iterator[str]:
+    """A database without a table; the engine points where it did afterwards."""
+    name = f"empty_{uuid4().hex}"
+    assert servers.database_url
+    asyncio.run(execute(servers.database_url, f"CREATE DATABASE {name}"))
+    before = engine().config["dsn"]
+    yield f"{servers.database_url.rsplit('/', 1)[0]}/{name}"
+    engine().config["dsn"] = before
+    asyncio.run(execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def execute(url: str, statement: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_tables_are_what_the_migrations_make() -> None:
+    assert await missing_changes() == []
+
+
+def test_processes_that_start_at_once_run_each_migration_once(empty_database: str) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", MIGRATE, empty_database], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    ran = [process.communicate()[0].split() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    names = sorted(name for names in ran for name in names)
+    assert names == sorted(set(names)) != []
+    assert asyncio.run(migrate(empty_database)) == []
+
+
+def test_a_failing_migration_is_named_and_leaves_nothing(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forwards() -> MigrationManager:
+        manager = MigrationManager(migration_id="9999", app_name="db")
+
+        async def create_then_fail() -> None:
+            await Wallet.raw("CREATE TABLE half_done (id int)")
+            await Wallet.raw("SELECT 1 / 0")
+
+        manager.add_raw(create_then_fail)
+        return manager
+
+    bad = SimpleNamespace(__name__="db_9999_bad", ID="9999", forwards=forwards)
+    modules = migrations._modules() | {"9999": bad}
+    monkeypatch.setattr(migrations, "_modules", lambda: modules)
+    with pytest.raises(MigrationError, match="db_9999_bad failed and was rolled back: division by zero"):
+        asyncio.run(migrate(empty_database))
+    assert asyncio.run(execute(empty_database, "SELECT to_regclass('half_done') AS made"))[0]["made"] is None
+    monkeypatch.undo()
+    assert asyncio.run(migrate(empty_database)) == []  # the good ones had stayed

@@ -1,0 +1,66 @@
+"""What tells orders apart: their ids, their keys, and the fingerprint of what was asked."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import RFC_4122, UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.orders import ChargeFee, Deposit, IdempotencyKey, Order, Transfer, Withdraw, fee_id, new_id
+from actors.rules import fingerprint
+
+# Wallets and days as they may be for the next few thousand years.
+wallet_ids = st.one_of(st.integers(1, 2**62 - 1), st.integers(1000, 1020))
+days = st.datetimes(datetime(2020, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 hypothesis adds it
+keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=8)
+users = st.one_of(st.uuids(), st.integers(1, 3).map(lambda number: UUID(int=number)))
+
+asked = st.one_of(
+    st.tuples(st.sampled_from([Deposit, Withdraw]), st.integers(1, 20), st.just(""), st.sampled_from(["1.00", "11.00"])),
+    st.tuples(st.just(Transfer), st.integers(1, 20), st.sampled_from(["1", "11", "12"]), st.sampled_from(["1.00", "2.00"])),
+)
+
+
+def order(kind: type[Deposit | Withdraw | Transfer], wallet_id: int, number: str, amount: str) -> Order:
+    if kind is Transfer:
+        return Transfer(
+            id=new_id(), caller_id=UUID(int=1), wallet_id=wallet_id, receiver_number=number, amount=Decimal(amount)
+        )
+    return (Deposit if kind is Deposit else Withdraw)(
+        id=new_id(), caller_id=UUID(int=1), wallet_id=wallet_id, amount=Decimal(amount)
+    )
+
+
+@given(st.tuples(wallet_ids, days), st.tuples(wallet_ids, days), st.integers(0, 12))
+def test_a_fee_has_one_id_for_each_wallet_and_period_whoever_computes_it(
+    one: tuple[int, datetime], other: tuple[int, datetime], periods: int
+) -> None:
+    wallet_id, due_at = one
+    elsewhere = due_at.astimezone(datetime.now().astimezone().tzinfo)
+    assert ChargeFee(wallet_id=wallet_id, due_at=due_at).id == fee_id(wallet_id, elsewhere)
+    if periods and due_at.year < 9990:
+        assert fee_id(wallet_id, due_at) != fee_id(wallet_id, due_at + timedelta(days=30) * periods)
+    if one[0] != other[0]:
+        assert fee_id(*one) != fee_id(*other)
+    assert (fee_id(*one).version, fee_id(*one).variant) == (8, RFC_4122)
+
+
+def test_new_ids_are_never_the_same_and_sort_by_the_time_they_were_made() -> None:
+    ids = [new_id() for _ in range(10_000)]
+    assert len(set(ids)) == len(ids)
+    assert ids == sorted(ids)
+    assert {id.version for id in ids} == {7}
+
+
+@given(users, keys, users, keys)
+def test_a_key_is_known_by_its_user_and_its_text_together(user: UUID, key: str, other: UUID, text: str) -> None:
+    one, two = IdempotencyKey(user_id=user, key=key), IdempotencyKey(user_id=other, key=text)
+    assert (one.id == two.id) == ((user, key) == (other, text))
+
+
+@given(asked, asked)
+def test_two_orders_have_one_fingerprint_exactly_where_they_ask_the_same(
+    one: tuple[type, int, str, str], other: tuple[type, int, str, str]
+) -> None:
+    assert (fingerprint(order(*one)) == fingerprint(order(*other))) == (one == other)
