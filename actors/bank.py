@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from contextvars import Context
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from actors.background import in_background
 from actors.directory import Directory
 from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
@@ -23,16 +24,19 @@ log = logging.getLogger(__name__)
 _TURNS = 3
 
 
+AtLeastOne = Annotated[int, Meta(ge=1)]
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """How much the bank takes on at once."""
 
-    lanes: int = 1
+    lanes: AtLeastOne = 1
     """Batches that may be under way at once in one process."""
-    batch_max: int = 500
+    batch_max: AtLeastOne = 500
     """Orders in one batch."""
-    wallet_mailbox_max: int = 2_000
+    wallet_mailbox_max: AtLeastOne = 2_000
     """Orders that may wait for one wallet."""
-    mailbox_max: int = 10_000
+    mailbox_max: AtLeastOne = 10_000
     """Orders that may wait in one process."""
     deadline_seconds: float = 10.0
     """An order that has waited so long is answered 503 and not carried out."""
@@ -40,7 +44,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """How long a broken COMMIT is looked up before its outcome is called unknown."""
     drain_seconds: float = 20.0
     """How long a stopping process works on what it has accepted."""
-    numbers_max: int = 200_000
+    numbers_max: AtLeastOne = 200_000
     """Wallet numbers whose ids a process remembers."""
 
 
@@ -77,16 +81,13 @@ class Bank:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Carry out orders as long as the block runs; then finish what was accepted."""
-        tasks = [_forever(work) for work in (*[self._lane] * self.limits.lanes, self._watch_deadlines)]
-        self._open = True
-        try:
-            yield
-        finally:
-            self._open = False
-            await self._drain()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with in_background(*[self._lane] * self.limits.lanes, self._watch_deadlines):
+            self._open = True
+            try:
+                yield
+            finally:
+                self._open = False
+                await self._drain()
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
         """The wallets that an order needs, the acting one first."""
@@ -146,17 +147,3 @@ class Bank:
         end = asyncio.get_running_loop().time() + self.limits.drain_seconds
         while not self._mailboxes.idle and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once a process
             await asyncio.sleep(0.01)
-
-
-def _forever(work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
-    """A task that does this again and again: whatever goes wrong once is logged, and must not stop it."""
-
-    async def again() -> None:
-        while True:
-            try:
-                await work()
-            except Exception:
-                log.exception("unexpected error in %s", work.__name__)
-
-    # A fresh context: a task born inside a transaction would inherit it.
-    return asyncio.create_task(again(), context=Context())

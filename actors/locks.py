@@ -13,12 +13,15 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from itertools import count
 from secrets import token_hex
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from actors.background import in_background
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     """A Redis that takes longer to answer counts as gone."""
     probe_seconds: float = 0.5
     """How often a Redis that is gone is asked whether it is back."""
-    shards: int = 1
+    shards: Annotated[int, Meta(ge=1)] = 1
     """In a Redis Cluster: over how many hash slots the locks are spread."""
 
 
@@ -100,15 +103,12 @@ class Locks:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen for wake-ups, and watch for a lost Redis to come back, as long as the block runs."""
-        tasks = [asyncio.create_task(work(), context=Context()) for work in (self._listen, self._probe)]
         try:
-            yield
+            async with in_background(self._listen, self._probe):
+                yield
+                if self._releases:
+                    await asyncio.wait(self._releases)
         finally:
-            if self._releases:
-                await asyncio.wait(self._releases)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self._redis.aclose()
             await self._listener.aclose()
 
@@ -155,22 +155,20 @@ class Locks:
             self._degrade(error)
 
     async def _listen(self) -> None:
-        while True:
-            with suppress(RedisError, OSError, TimeoutError):
-                async with self._listener.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(_CHANNEL + self._owner)
-                    async for message in pubsub.listen():
-                        self.on_freed([int(id) for id in message["data"].split(b",")])
-            await asyncio.sleep(self.lease.probe_seconds)
+        with suppress(RedisError, OSError, TimeoutError):
+            async with self._listener.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await pubsub.subscribe(_CHANNEL + self._owner)
+                async for message in pubsub.listen():
+                    self.on_freed([int(id) for id in message["data"].split(b",")])
+        await asyncio.sleep(self.lease.probe_seconds)
 
     async def _probe(self) -> None:
-        while True:
-            await asyncio.sleep(self.lease.probe_seconds)
-            if self.degraded:
-                with suppress(RedisError, OSError, TimeoutError):
-                    await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
-                    self.degraded = False
-                    log.warning("Redis is back: wallets are locked across processes again")
+        await asyncio.sleep(self.lease.probe_seconds)
+        if self.degraded:
+            with suppress(RedisError, OSError, TimeoutError):
+                await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
+                self.degraded = False
+                log.warning("Redis is back: wallets are locked across processes again")
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:

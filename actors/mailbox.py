@@ -138,10 +138,14 @@ class Mailboxes:
     def expired(self, now: float) -> Iterator[Mail]:
         """Take out the mails whose deadline has passed: they will not be carried out any more."""
         for wallet_id, box in list(self._boxes.items()):
+            if box[0].deadline > now:
+                continue
             while box and box[0].deadline <= now:
                 self.waiting -= 1
                 yield box.popleft()
-            if not box:
+            if box:  # its next mail may not need the wallet that it is parked under
+                self._ready[wallet_id] = None
+            else:
                 del self._boxes[wallet_id]
 
     def _done_with(self, wallet_id: int, box: deque[Mail] | None) -> None:

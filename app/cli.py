@@ -112,10 +112,12 @@ def rates(accept: bool) -> None:
 def audit() -> None:
     """Prove the ledger; exit 1 and tell where it does not hold."""
     _environment()
-    from app.once import json_line, prove
+    from app.once import json_line
     from app.settings import load_settings
+    from db.audit import audit
 
-    report = asyncio.run(prove(load_settings(os.environ, needs=("DATABASE_URL",))))
+    load_settings(os.environ, needs=("DATABASE_URL",))
+    report = asyncio.run(audit())
     for finding in report.findings:
         click.echo(
             f"Does not hold: {finding.rule}, in {finding.count} places: {', '.join(finding.examples[:3])}", err=True

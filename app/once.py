@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from actors.bank import Bank
 from actors.locks import Locks
 from app.settings import Settings
-from db.audit import AuditReport, audit
 from db.engine import connection_pool
 from tasks.fees import FeesCharged, charge_due_fees
 from tasks.rates import RateBoard, RatesFetched, fetch_rates
@@ -56,12 +55,6 @@ async def get_rates(settings: Settings, *, accept: bool) -> RatesFetched:
         with _progress() as progress:
             progress.add_task("Rates", total=None)
             return await fetch_rates(redis, settings.rates, development=settings.development, accept=accept)
-
-
-async def prove(settings: Settings) -> AuditReport:
-    """Audit the ledger."""
-    async with connection_pool(msgspec.structs.replace(settings.pool, min_size=1, statement_timeout_seconds=3600)):
-        return await audit()
 
 
 @asynccontextmanager

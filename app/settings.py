@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from math import inf
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -132,6 +132,9 @@ def _convert(name: str, text: str, field: FieldInfo) -> Any:
 
 
 def _expected(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        kind, bound = get_args(kind)
+        return f"{_expected(kind)} of at least {bound.ge}"
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     return {int: "a whole number", float: "a number", Decimal: "a number", bool: "true or false"}.get(

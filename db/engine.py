@@ -9,6 +9,7 @@ from asyncpg.exceptions import (
     CannotConnectNowError,
     CrashShutdownError,
     InterfaceError,
+    InternalClientError,
     LockNotAvailableError,
     PostgresConnectionError,
     QueryCanceledError,
@@ -24,6 +25,7 @@ UNAVAILABLE = (
     OSError,
     TimeoutError,
     InterfaceError,
+    InternalClientError,  # the server has just closed an idle connection, and the driver learns of it by using it
     PostgresConnectionError,
     CannotConnectNowError,
     AdminShutdownError,

@@ -53,9 +53,10 @@ async def charge_due_fees(
     """
     Charge every fee that is due, each period by itself and exactly once, however often and wherever this runs.
 
-    Wallets are walked in the order of their due dates. One that owes several periods pays them one after another
-    before the walk goes on: its next date may lie behind that of a wallet in the same chunk, where nobody would look
-    again. Nobody is met twice, so the walk ends. `rates` only tell which blocked wallets are worth asking; `progress` is told the sums after each chunk.
+    Wallets are walked in the order of their due dates. One that owes several periods pays them one after another before
+    the walk goes on: its next date may lie behind that of a wallet in the same chunk, where nobody would look again.
+    Nobody is met twice, so the walk ends. `rates` only tell which blocked wallets are worth asking; `progress` is told
+    the sums after each chunk.
 
     Raises what the database raises when it can't be reached; what was charged until then stays charged.
     """

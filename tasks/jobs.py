@@ -9,9 +9,7 @@ twice in a row, which changes nothing.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from contextvars import Context as Variables
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,9 +17,10 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from saq import CronJob, Job
+from saq import CronJob
 from saq.types import Context
 
+from actors.background import in_background
 from actors.bank import Bank
 from tasks.delivery import Delivery
 from tasks.fees import charge_due_fees
@@ -118,19 +117,13 @@ def _plain(summary: Any) -> dict[str, Any]:
     return plain
 
 
-@asynccontextmanager
-async def _alive(ctx: Context) -> AsyncIterator[None]:
+def _alive(ctx: Context) -> AbstractAsyncContextManager[None]:
     """Tell SAQ, as long as the block runs, that the job is alive: what a killed worker held is free the sooner."""
-    touching = asyncio.create_task(_touch(ctx["job"]), context=Variables())
-    try:
-        yield
-    finally:
-        touching.cancel()
-        await asyncio.gather(touching, return_exceptions=True)
+    job = ctx["job"]
 
-
-async def _touch(job: Job) -> None:
-    while True:
+    async def touch() -> None:
         await asyncio.sleep(TOUCH_SECONDS)
         with suppress(RedisError, OSError):
             await job.update()
+
+    return in_background(touch)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -13,6 +12,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from actors.background import in_background
 from actors.money import Rates
 from db.transaction import transaction
 from tasks.rates_api import Quote, RatesSource, SourceFault, ask
@@ -142,18 +142,12 @@ class RateBoard:
     async def running(self) -> AsyncIterator[None]:
         """Look once, then keep looking in the background for as long as the block runs; never raises."""
         await self._refresh()
-        # A fresh context: a task born inside a request's transaction would go on using it after its end.
-        task = asyncio.create_task(self._keep_refreshing(), context=Context())
-        try:
+        async with in_background(self._refresh_later):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
-    async def _keep_refreshing(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            await self._refresh()
+    async def _refresh_later(self) -> None:
+        await asyncio.sleep(REFRESH_SECONDS)
+        await self._refresh()
 
     async def _refresh(self) -> None:
         troubles: list[str] = []

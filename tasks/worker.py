@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context as Variables
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,7 @@ from saq import Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
+from actors.background import end, in_background
 from actors.bank import Bank, Limits
 from actors.locks import Lease, Locks
 from db.engine import UNAVAILABLE, Pool, connection_pool
@@ -73,8 +75,9 @@ async def run_worker(settings: WorkerSettings) -> None:
         await _prepare(queue)
         if settings.development:
             await _publish_first_rates(tools)
-        for work in (_heartbeats(tools.redis), _first_work(tools, queue)):
-            await stack.enter_async_context(_in_background(work))
+        await stack.enter_async_context(in_background(partial(_beat, tools.redis)))
+        first_work = asyncio.create_task(_first_work(tools, queue), context=Variables())
+        stack.push_async_callback(end, [first_work])
         worker = DrainingWorker(
             queue,
             functions=[],  # SAQ adds those of the cron list
@@ -185,26 +188,15 @@ async def _first_work(tools: Tools, queue: RedisQueue) -> None:
         _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
 
 
-async def _heartbeats(redis: Redis) -> None:
+async def _beat(redis: Redis) -> None:
     """Say under `wallet:worker:heartbeat` that this worker is alive."""
-    while True:
-        beat = msgspec.json.encode({"at": datetime.now(UTC), "pid": os.getpid()})
-        try:
-            await redis.set(HEARTBEAT_KEY, beat, ex=HEARTBEAT_TTL_SECONDS)
-        except (RedisError, OSError):
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-
-@asynccontextmanager
-async def _in_background(work: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
-    task = asyncio.create_task(work, context=Variables())
+    beat = msgspec.json.encode({"at": datetime.now(UTC), "pid": os.getpid()})
     try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await redis.set(HEARTBEAT_KEY, beat, ex=HEARTBEAT_TTL_SECONDS)
+    except (RedisError, OSError):
+        await asyncio.sleep(RETRY_SECONDS)
+    else:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 def _calm_loggers() -> None:

@@ -24,8 +24,9 @@ class FeeDay:
     """What runs the fees: the bank and the rates of the application, as the worker has its own."""
 
     def __init__(self, app: Litestar) -> None:
-        self.bank: Bank = app.dependencies["bank"].dependency()
-        self.board: RateBoard = app.dependencies["board"].dependency()
+        made: Any = app.dependencies
+        self.bank: Bank = made["bank"].dependency()
+        self.board: RateBoard = made["board"].dependency()
 
     async def run(self) -> FeesCharged:
         """Charge what is due now."""
@@ -126,7 +127,7 @@ async def test_each_period_is_charged_once_however_often_and_whoever_asks(
         assert (await fees.run()).due == 0
     assert kinds(await one.history()) == ["FEE", "DEPOSIT"]
     assert kinds(await three.history()) == ["FEE", "FEE", "FEE", "DEPOSIT"]
-    assert (await one.balance(), await three.balance()) == (800, 400)
+    assert [await wallet.balance() for wallet in (one, three)] == [800, 400]
 
 
 async def blocked_wallet(client: httpx.AsyncClient, fees: FeeDay, holding: str = "199.99") -> OpenWallet:
@@ -220,7 +221,7 @@ async def test_fees_and_payments_at_once_add_up(client: httpx.AsyncClient, fees:
     payments = [
         sender.send("60", receiver) for sender, receiver in zip(wallets, [*wallets[1:], wallets[0]], strict=True)
     ]
-    *_, answers = await asyncio.gather(*(fees.run() for _ in range(3)), asyncio.gather(*payments))
+    answers, *_ = await asyncio.gather(asyncio.gather(*payments), fees.run(), fees.run(), fees.run())
     assert {answer.status_code for answer in answers} <= {201, 400}
     await fees.run()
     total = Decimal(0)

@@ -95,7 +95,7 @@ async def test_two_people_may_use_the_same_key(client: httpx.AsyncClient) -> Non
     for wallet in (mine, his):
         deposit = await wallet.deposit("5", key="monday")
         assert (deposit.status_code, REPLAYED in deposit.headers) == (201, False)
-    assert (await mine.balance(), await his.balance()) == (5, 5)
+    assert [await wallet.balance() for wallet in (mine, his)] == [5, 5]
 
 
 async def test_somebody_elses_wallet_is_not_found_with_a_key_either(client: httpx.AsyncClient) -> None:
@@ -129,14 +129,10 @@ async def test_a_thousand_requests_under_few_keys_move_what_each_keys_first_one_
     random = Random(4)
     first: dict[tuple[Any, str], tuple[object, bytes]] = {}
     for _ in range(125):
-        asked = []
-        for wallet in random.choices(wallets, k=8):
-            action, amount, key = (
-                random.choice(["deposit", "withdraw"]),
-                random.randint(1, 3),
-                f"k{random.randint(1, 40)}",
-            )
-            asked.append((wallet, action, str(amount), key))
+        asked = [
+            (wallet, random.choice(["deposit", "withdraw"]), str(random.randint(1, 3)), f"k{random.randint(1, 40)}")
+            for wallet in random.choices(wallets, k=8)
+        ]
         answers = await asyncio.gather(*(wallet.post(act, {"amount": sum}, key) for wallet, act, sum, key in asked))
         # Whoever was first among those that came together says so; the others must agree with it.
         pairs = sorted(zip(asked, answers, strict=True), key=lambda pair: REPLAYED in pair[1].headers)

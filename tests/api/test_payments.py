@@ -211,7 +211,7 @@ async def test_an_amount_is_positive_has_at_most_two_decimals_and_is_written_pla
             assert [error["field"] for error in problem["errors"]] == ["amount"], amount
         else:
             assert not is_json(amount), amount
-    assert (await mine.balance(), await his.balance()) == (5000, 0)
+    assert [await wallet.balance() for wallet in (mine, his)] == [5000, 0]
     for amount in AMOUNTS:
         response = await post(amount)
         assert (response.status_code, response.json()["amount"]) == (201, "200.00"), amount

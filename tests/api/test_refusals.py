@@ -303,7 +303,7 @@ class TestOldRates:
         assert (await mine.deposit("100")).status_code == 201
         refusal(await mine.send("50", dollars), 503, "rates_unavailable")
         assert (await mine.send("50", his)).status_code == 201
-        assert (await mine.balance(), await dollars.balance(), await his.balance()) == (50, 0, 50)
+        assert [await wallet.balance() for wallet in (mine, dollars, his)] == [50, 0, 50]
 
 
 class TestWithoutDatabase:

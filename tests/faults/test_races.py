@@ -4,27 +4,47 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 
+import asyncpg
 import httpx
 import pytest
 
-from tests.faults.real_servers import Spread, api_servers, publish_rates
+from db.embedded import Servers
+from db.engine import Pool, connection_pool, engine
+from tests.conftest import assert_audit
+from tests.faults.real_servers import PER_DOLLAR, RealServer, Spread, api_servers, publish_rates
 from tests.persons import OpenWallet, register
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
-async def client(
-    request: pytest.FixtureRequest, database: str, redis_url: str, tmp_path: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client whose requests go to all the processes in turn."""
-    await publish_rates(redis_url)
-    with api_servers(request.param, database_url=database, redis_url=redis_url, folder=tmp_path) as servers:
-        async with httpx.AsyncClient(
-            transport=Spread(servers), base_url="http://wallet.test", timeout=60
-        ) as spread_client:
-            yield spread_client
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+async def fleet(
+    request: pytest.FixtureRequest, servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[list[RealServer]]:
+    """The processes, on a database of their own that lasts for all the races."""
+    assert servers.database_url
+    assert servers.redis_url
+    name = f"races_{request.param}"
+    server = await asyncpg.connect(servers.database_url)
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = servers.database_url.rsplit("/", 1)[0] + f"/{name}"
+    engine().config["dsn"] = url
+    await publish_rates(servers.redis_url)
+    folder = tmp_path_factory.mktemp(name)
+    with api_servers(request.param, database_url=url, redis_url=servers.redis_url, folder=folder) as running:
+        # The pool is for putting people into the database, and for the audit.
+        async with connection_pool(Pool()):
+            yield running
+    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await server.close()
+
+
+@pytest.fixture
+async def client(fleet: list[RealServer]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client whose requests go to all the processes in turn; what it did must pass the audit."""
+    async with httpx.AsyncClient(transport=Spread(fleet), base_url="http://wallet.test", timeout=60) as client:
+        yield client
+    await assert_audit()
 
 
 def outcomes(responses: list[httpx.Response]) -> Counter[str]:
@@ -92,7 +112,7 @@ async def test_of_twelve_attempts_at_a_second_wallet_one_succeeds(client: httpx.
 async def test_what_was_answered_is_what_happened(client: httpx.AsyncClient) -> None:
     """Four hundred random movements among nine wallets of three currencies, all at once."""
     people = [await register(client) for _ in range(3)]
-    wallets = [await person.open_wallet(currency, holding="300") for person in people for currency in CURRENCIES]
+    wallets = [await person.open_wallet(currency, holding="300") for person in people for currency in PER_DOLLAR]
     balances = {wallet.number: Decimal(300) for wallet in wallets}
     random = Random(1)
     answers = await asyncio.gather(*(random_movement(random, wallets) for _ in range(400)))
@@ -107,9 +127,6 @@ async def test_what_was_answered_is_what_happened(client: httpx.AsyncClient) -> 
     assert {wallet.number: await wallet.balance() for wallet in wallets} == balances
     written = {row["id"] for wallet in wallets for row in await wallet.history(limit=200)}
     assert {transaction["id"] for transaction in moved} == written - await first_deposits(wallets)
-
-
-CURRENCIES = ("KZT", "EUR", "USD")
 
 
 async def random_movement(random: Random, wallets: list[OpenWallet]) -> httpx.Response:

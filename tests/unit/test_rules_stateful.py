@@ -41,13 +41,17 @@ STRANGER_WALLET = 4711
 
 wallets = st.sampled_from([*OWNERS] * 3 + [STRANGER_WALLET])
 own_wallets = st.sampled_from([*OWNERS])
-# Around a fee in each currency, around a whole balance (None is all of it), around the limit.
+# Around a fee in each currency, and around the limit.
 amounts = st.one_of(
     st.integers(1, 60),
     st.integers(1, 500_00),
-    st.sampled_from([None, None, 1, 2, 199_99, 200_00, 200_01, CENTS_MAX, CENTS_MAX - 1, CENTS_MAX // 2]),
+    st.sampled_from([1, 2, 199_99, 200_00, 200_01, CENTS_MAX, CENTS_MAX - 1, CENTS_MAX // 2]),
 )
+# Of what a wallet holds: a part, all, a cent more.
+parts = st.sampled_from([Fraction(1), Fraction(1), Fraction(1, 2), Fraction(1, 10), Fraction(1, 1000)])
 keys = st.sampled_from([None, None, "a", "b", "c"])
+tenge = st.sampled_from(["500", "490.37", "1", "123456.789", "0.002", "50000000"])
+euros = st.sampled_from(["0.8", "0.9213", "1.7"])
 hours = st.one_of(st.sampled_from([24 * 30, 24 * 30 - 1, 24 * 61]), st.integers(1, 24 * 100))
 
 
@@ -62,8 +66,12 @@ def cents(amount: Decimal) -> int:
 class Books(RuleBasedStateMachine):
     """The rules and the naive bank, asked the same."""
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(
+        holdings=st.lists(st.sampled_from([0, 1, 400_00, 10_000_00, 10**13]), min_size=len(OWNERS), max_size=len(OWNERS)),
+        kzt=tenge,
+        eur=euros,
+    )
+    def open(self, holdings: list[int], kzt: str, eur: str) -> None:
         self.now: datetime = NOON
         self.rates: Rates | None = None
         self.saved = {
@@ -78,24 +86,43 @@ class Books(RuleBasedStateMachine):
             {id: Account(id, owner, currency, NOON + PERIOD) for id, (owner, currency) in OWNERS.items()}, NOON
         )
         self.book = self._open_book()
+        self.rates_change(kzt, eur, 5000)
+        for id, holding in zip(OWNERS, holdings, strict=True):
+            if holding:
+                self.deposit(id, holding, None)
 
     @rule(id=own_wallets, amount=amounts, key=keys)
-    def deposit(self, id: int, amount: int | None, key: str | None) -> None:
-        self._ask(Wish("DEPOSIT", OWNERS[id][0], id, amount or 200_00, key=key))
+    def deposit(self, id: int, amount: int, key: str | None) -> None:
+        self._ask(Wish("DEPOSIT", OWNERS[id][0], id, amount, key=key))
 
-    @rule(id=own_wallets, amount=amounts, key=keys)
-    def withdraw(self, id: int, amount: int | None, key: str | None) -> None:
-        self._ask(Wish("WITHDRAW", OWNERS[id][0], id, amount or self._all_of(id), key=key))
+    @rule(id=own_wallets, part=parts, extra=st.integers(-1, 1), key=keys)
+    def withdraw(self, id: int, part: Fraction, extra: int, key: str | None) -> None:
+        self._ask(Wish("WITHDRAW", OWNERS[id][0], id, self._of(id, part, extra), key=key))
+
+    @rule(id=own_wallets, to=wallets, part=parts, extra=st.integers(-1, 1), key=keys)
+    def transfer(self, id: int, to: int, part: Fraction, extra: int, key: str | None) -> None:
+        self._ask(Wish("TRANSFER", OWNERS[id][0], id, self._of(id, part, extra), f"{to:010}", key))
 
     @rule(id=own_wallets, to=wallets, amount=amounts, key=keys)
-    def transfer(self, id: int, to: int, amount: int | None, key: str | None) -> None:
-        self._ask(Wish("TRANSFER", OWNERS[id][0], id, amount or self._all_of(id), f"{to:010}", key))
+    def transfer_an_amount(self, id: int, to: int, amount: int, key: str | None) -> None:
+        self._ask(Wish("TRANSFER", OWNERS[id][0], id, amount, f"{to:010}", key))
 
-    @rule(id=own_wallets, to=own_wallets, extra=st.integers(-1, 1))
-    def receive_what_a_fee_needs(self, id: int, to: int, extra: int) -> None:
+    @rule(to=own_wallets, extra=st.integers(-1, 1), sender=st.sampled_from([None, *OWNERS]))
+    def receive_what_a_fee_needs(self, to: int, extra: int, sender: int | None) -> None:
+        """Give or take a cent; from outside, or from another wallet of the same currency."""
         account = self.naive.accounts[to]
-        missing = (self.naive.fee(account) or 200_00) - account.cents + extra
-        self._ask(Wish("DEPOSIT", account.owner, to, min(max(missing, 1), CENTS_MAX)))
+        missing = min(max((self.naive.fee(account) or 200_00) - account.cents + extra, 1), CENTS_MAX)
+        if sender and sender != to and OWNERS[sender][1] == account.currency:
+            self._ask(Wish("TRANSFER", OWNERS[sender][0], sender, missing, f"{to:010}"))
+        else:
+            self._ask(Wish("DEPOSIT", account.owner, to, missing))
+
+    @rule(id=own_wallets, room=st.integers(0, 300_00))
+    def fill(self, id: int, room: int) -> None:
+        """A wallet that has room for so much only."""
+        missing = CENTS_MAX - self.naive.accounts[id].cents - room
+        if missing > 0:
+            self._ask(Wish("DEPOSIT", OWNERS[id][0], id, missing))
 
     @rule(id=wallets, other=own_wallets, kind=st.sampled_from(["DEPOSIT", "WITHDRAW", "TRANSFER"]))
     def somebody_elses(self, id: int, other: int, kind: str) -> None:
@@ -131,18 +158,30 @@ class Books(RuleBasedStateMachine):
                 if self._charge(id, due).reasons:
                     break
 
+    @rule(id=own_wallets, left=st.integers(0, 30), late=st.sampled_from([0, 0, 1, 3]))
+    def be_found_too_poor(self, id: int, left: int, late: int) -> None:
+        """A wallet is all but emptied before its fee is asked for."""
+        account = self.naive.accounts[id]
+        if not account.blocked and account.cents > left:
+            self._ask(Wish("WITHDRAW", account.owner, id, account.cents - left))
+        self.a_fee_is_due(id, late)
+        self._charge(id, account.due)
+
+    @rule(id=own_wallets, periods=st.sampled_from([0, 0, 1, 2, 5]))
+    def a_fee_is_due(self, id: int, periods: int) -> None:
+        """To the very moment."""
+        ahead = self.naive.accounts[id].due + periods * PERIOD - self.now
+        if ahead > timedelta(0):
+            self.time_passes(ahead / timedelta(hours=1))
+
     @rule(hours=hours)
-    def time_passes(self, hours: int) -> None:
+    def time_passes(self, hours: float) -> None:
         self._save()
         self.now += timedelta(hours=hours)
         self.naive.now = self.now
         self.book = self._open_book()
 
-    @rule(
-        kzt=st.sampled_from(["500", "490.37", "1", "123456.789", "0.002", "50000000"]),
-        eur=st.sampled_from(["0.8", "0.9213", "1.7"]),
-        days=st.sampled_from([-1, 5, 50, 5000]),
-    )
+    @rule(kzt=tenge, eur=euros, days=st.sampled_from([-1, 50, 5000, 5000, 5000]))
     def rates_change(self, kzt: str, eur: str, days: int) -> None:
         self._save()
         until = self.now + timedelta(days=days, minutes=30)
@@ -214,8 +253,8 @@ class Books(RuleBasedStateMachine):
         self.used_keys += [UsedKey(row, by_id[row.transaction_id]) for row in changes.keys]
         assert self.saved == self.book.wallets
 
-    def _all_of(self, id: int) -> int:
-        return max(1, self.naive.accounts[id].cents)
+    def _of(self, id: int, part: Fraction, extra: int) -> int:
+        return max(1, int(self.naive.accounts[id].cents * part) + extra)
 
     def _ask(self, wish: Wish) -> Verdict:
         if wish.key:
@@ -265,8 +304,10 @@ class Books(RuleBasedStateMachine):
         return self.book.numbers.get(wish.number)
 
     def _everything(self) -> Any:
-        book = self.book
-        return deepcopy((book.wallets, book.numbers, book.used_keys, book.changes, book.rates, book.now))
+        book, changes = self.book, self.book.changes
+        # Whatever is not a wallet is frozen, so copies of what holds it are enough.
+        lists = [list(part) for part in (changes.transactions, changes.entries, changes.keys, changes.messages)]
+        return deepcopy(book.wallets), list(book.numbers), dict(book.used_keys), list(changes.wallets), lists
 
 
 def order_for(wish: Wish) -> Order:

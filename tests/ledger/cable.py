@@ -1,0 +1,113 @@
+"""The cable between asyncpg and PostgreSQL, for tests that cut it at the worst moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+# How asyncpg says it: a simple query (PostgreSQL's frontend/backend protocol, "Query").
+COMMIT = b"Q\0\0\0\x0cCOMMIT;\0"
+TERMINATED = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+FATAL = b"E" + (len(TERMINATED) + 4).to_bytes(4, "big") + TERMINATED
+
+Fault = Literal["unsent", "sent", "unanswered", "terminated", "silent"]
+"""
+What happens to a COMMIT: it never leaves; it leaves and the cable is cut at once; it happens and its answer is cut
+off, or is replaced by the server's goodbye; or the answer just never comes.
+"""
+
+
+@dataclass
+class Cable:
+    """Passes bytes on, until a fault that is in `faults` meets a COMMIT; the first COMMIT gets the first fault."""
+
+    host: str
+    port: int
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    unplugged: bool = False
+    commits: int = 0
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def unplug(self) -> None:
+        """Cut every connection, and new ones as soon as they are made, until `plug`."""
+        self.unplugged = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def plug(self) -> None:
+        """Let connections through again."""
+        self.unplugged = False
+
+    async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """One connection, until either side closes it or it is cut."""
+        if self.unplugged:
+            to_client.transport.abort()
+            return
+        server, to_server = await asyncio.open_connection(self.host, self.port)
+        ends = {to_client, to_server}
+        self._writers |= ends
+        held: list[Fault] = []
+        try:
+            ways = [
+                asyncio.create_task(self._there(client, to_server, held)),
+                asyncio.create_task(self._back(server, to_client, held)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
+
+    async def _there(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, held: list[Fault]) -> None:
+        """From asyncpg to PostgreSQL; returns where the cable is cut."""
+        while message := await client.read(65536):
+            fault = None
+            if message.endswith(COMMIT):
+                self.commits += 1
+                fault = self.faults.pop(0) if self.faults else None
+            if fault == "unsent":
+                return
+            if fault in {"unanswered", "terminated", "silent"}:
+                held.append(fault)
+            with suppress(ConnectionError):
+                to_server.write(message)
+                await to_server.drain()
+            if fault == "sent":
+                to_server.close()
+                return
+
+    async def _back(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter, held: list[Fault]) -> None:
+        """From PostgreSQL to asyncpg; an answer that is held back is not passed on."""
+        while message := await server.read(65536):
+            if held == ["silent"]:
+                continue
+            if held:
+                if held == ["terminated"]:
+                    to_client.write(FATAL)
+                    await to_client.drain()
+                    to_client.close()
+                    await asyncio.sleep(0)
+                return
+            to_client.write(message)
+            await to_client.drain()
+
+
+@asynccontextmanager
+async def cable(database_url: str) -> AsyncIterator[Cable]:
+    """A cable to this database; `url` is its near end."""
+    parts = urlsplit(database_url)
+    made = Cable(host=parts.hostname or "", port=parts.port or 0)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    address = parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    made.url = urlunsplit(parts._replace(netloc=address))
+    try:
+        yield made
+    finally:
+        server.close()
+        made.unplug()

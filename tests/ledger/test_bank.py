@@ -1,0 +1,355 @@
+"""The bank on a real database: what everyone fears, one sentence each."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+import pytest
+from asyncpg.exceptions import RaiseError
+from msgspec.structs import replace
+
+from actors.bank import Limits
+from actors.orders import ChargeFee, Order, Receipt
+from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, WalletNotFound
+from db.engine import Pool, connection_pool
+from db.tables import Entry, IdempotencyKey, Message, Transaction
+from tests.ledger.people import (
+    NOBODY_LISTENS,
+    answers,
+    banks,
+    codes,
+    connected,
+    performed,
+    purse,
+    purses,
+    receipts,
+    row_held,
+    stoppable,
+    until,
+    until_waiting,
+)
+
+
+async def test_crossing_transfers_through_two_banks_lose_nothing_and_never_deadlock(
+    database: str, redis_url: str
+) -> None:
+    async with banks(2, redis_url) as (left, right):
+        alice, bob = await purses(2, holding="1000.00", bank=left)
+        both = [alice.send("1.00", bob) for _ in range(300)] + [bob.send("2.00", alice) for _ in range(300)]
+        Random(1).shuffle(both)
+        came_to = await answers([(left, right)[place % 2].perform(order) for place, order in enumerate(both)])
+        assert len(receipts(came_to)) == 600
+        assert (await alice.balance(), await bob.balance()) == ("1300.00", "700.00")
+    async with connected(database) as connection:
+        assert await connection.fetchval(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ) == 0
+
+
+async def test_crossing_transfers_on_row_locks_alone_lose_nothing_either(database: str) -> None:
+    async with banks(3, NOBODY_LISTENS) as three:
+        circle = await purses(5, holding="100.00", bank=three[0])
+        chance = Random(2)
+        orders = [(chance.choice(three), *chance.sample(circle, 2)) for _ in range(400)]
+        came_to = await answers([bank.perform(sender.send("1.00", to)) for bank, sender, to in orders])
+        assert len(receipts(came_to)) == 400
+        assert sum([Decimal(await each.balance()) for each in circle]) == 500
+
+
+async def test_of_64_withdrawals_of_the_whole_balance_exactly_one_happens(database: str, redis_url: str) -> None:
+    async with banks(2, redis_url) as both:
+        (alice,) = await purses(1, holding="77.77", bank=both[0])
+        came_to = await answers([both[n % 2].perform(alice.withdraw("77.77")) for n in range(64)])
+        assert len(receipts(came_to)) == 1
+        assert codes(came_to) == {"insufficient_funds"}
+        assert await alice.balance() == "0.00"
+
+
+@pytest.mark.parametrize("redis", [True, False], ids=["locked", "degraded"])
+async def test_forty_requests_with_one_key_through_two_banks_move_money_once_and_read_the_same(
+    database: str, redis_url: str, redis: bool
+) -> None:
+    async with banks(2, redis_url if redis else NOBODY_LISTENS) as both:
+        (alice, bob) = await purses(2, holding="100.00", bank=both[0])
+        came_to = receipts(await answers([both[n % 2].perform(alice.send("30.00", bob, "k")) for n in range(40)]))
+        assert len(came_to) == 40
+        assert sum(not receipt.replayed for receipt in came_to) == 1
+        assert len({(receipt.transaction, receipt.balance_after, receipt.receiver_number) for receipt in came_to}) == 1
+        assert (await alice.balance(), await bob.balance()) == ("70.00", "130.00")
+
+
+async def test_a_key_that_was_used_for_another_body_wallet_or_route_is_refused_and_moves_nothing(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        dollars = await purse("USD", owner=alice.owner)
+        first = await bank.perform(alice.withdraw("10.00", "k"))
+        others: list[Order] = [
+            alice.withdraw("20.00", "k"),
+            dollars.withdraw("10.00", "k"),
+            alice.deposit("10.00", "k"),
+            alice.send("10.00", dollars, "k"),
+        ]
+        came_to = await performed(bank, others)
+        assert (receipts(came_to), codes(came_to)) == ([], {"idempotency_key_reused"})
+        assert (await bank.perform(alice.withdraw("10.00", "k"))).transaction == first.transaction
+        assert await alice.balance() == "90.00"
+
+
+async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly_one(database: str) -> None:
+    """The second bank has read that the key is free, waits for its row, and is told by the index that it is used."""
+    async with banks(2, NOBODY_LISTENS) as (left, right):
+        (tenge,) = await purses(1, holding="50.00", bank=left)
+        dollars = await purse("USD", owner=tenge.owner)
+        async with row_held(database, dollars):
+            late = asyncio.create_task(right.perform(dollars.deposit("5.00", "k")))
+            await until_waiting(database)
+            await left.perform(tenge.withdraw("5.00", "k"))
+        assert codes(await answers([late])) == {"idempotency_key_reused"}
+        assert (await tenge.balance(), await dollars.balance()) == ("45.00", "0.00")
+        assert await IdempotencyKey.count() == 1
+
+
+async def test_keys_that_race_across_wallets_move_money_in_exactly_one(database: str, redis_url: str) -> None:
+    async with banks(2, NOBODY_LISTENS) as both:
+        (tenge,) = await purses(1, holding="1.00", bank=both[0])
+        dollars = await purse("USD", owner=tenge.owner)
+        for number in range(40):
+            pair = [tenge.deposit("1.00", f"k{number}"), dollars.deposit("1.00", f"k{number}")]
+            came_to = await answers([bank.perform(order) for bank, order in zip(both, pair, strict=True)])
+            assert (len(receipts(came_to)), codes(came_to)) == (1, {"idempotency_key_reused"})
+
+
+async def test_a_poisoned_order_fails_alone_within_its_batch(database: str, redis_url: str) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW."amount" = 13.13 THEN RAISE EXCEPTION 'poisoned'; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER poison BEFORE INSERT ON "transaction" FOR EACH ROW EXECUTE FUNCTION poison()
+            """
+        )
+    async with banks(1, redis_url) as (bank,):
+        many = await purses(10, holding="100.00", bank=bank)
+        orders = [many[n % 10].withdraw("13.13" if n == 31 else "1.00") for n in range(50)]
+        came_to = await answers([bank.perform(order) for order in orders])
+        assert isinstance(came_to.pop(31), RaiseError)
+        assert len(receipts(came_to)) == 49
+        assert [await each.balance() for each in many] == ["95.00", "96.00", *["95.00"] * 8]
+
+
+async def test_refusals_in_a_batch_do_not_disturb_the_others(database: str, redis_url: str) -> None:
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        stranger = await purse()
+        orders: list[Order] = []
+        for _ in range(20):
+            orders += [alice.withdraw("0.25"), alice.withdraw("99.00"), alice.send("0.25", alice), bob.deposit("1.00")]
+        orders += [stranger.send("1.00", bob), ChargeFee(wallet_id=4711, due_at=datetime.now(UTC))]
+        came_to = await performed(bank, orders)
+        assert len(receipts(came_to)) == 40
+        assert codes(came_to) == {"insufficient_funds", "same_wallet", "wallet_not_found"}
+        assert (await alice.balance(), await bob.balance()) == ("5.00", "30.00")
+
+
+async def test_orders_of_one_wallet_happen_in_the_order_in_which_they_were_given(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url, Limits(lanes=3, batch_max=7)) as (bank,):
+        alice, bob = await purses(2, holding="1.00", bank=bank)
+        pairs = [order for _ in range(50) for order in (alice.send("1.00", bob), bob.send("2.00", alice))]
+        fill = [order for _ in range(50) for order in (alice.withdraw("1.00"), alice.deposit("1.00"))]
+        assert len(receipts(await performed(bank, fill))) == 100, "each needs the one before it"
+        came_to = await performed(bank, pairs)
+        assert receipts(came_to)
+        assert codes(came_to) <= {"insufficient_funds"}
+
+
+async def test_what_has_waited_past_its_deadline_is_answered_so_and_never_carried_out(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url, Limits(deadline_seconds=0.2)) as (bank,):
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+        async with row_held(database, alice):
+            first = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
+            await until_waiting(database)
+            late = await answers([bank.perform(alice.withdraw("10.00")) for _ in range(5)] + [bank.perform(bob.deposit("1.00"))])
+            assert (receipts(late), codes(late)) == ([], {"overloaded"})
+        assert isinstance(await first, Receipt), "what is being carried out already is not given up"
+        assert isinstance(await bank.perform(bob.deposit("5.00")), Receipt)
+        assert (await alice.balance(), await bob.balance()) == ("99.00", "105.00")
+
+
+@pytest.mark.parametrize("limits", [Limits(mailbox_max=5), Limits(wallet_mailbox_max=5)], ids=["process", "wallet"])
+async def test_a_full_mailbox_refuses_at_once_and_works_on_what_it_has(
+    database: str, redis_url: str, limits: Limits
+) -> None:
+    async with banks(1, redis_url, limits) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        async with row_held(database, alice):
+            accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00")))]
+            await until_waiting(database)
+            accepted += [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(5)]
+            await asyncio.sleep(0)
+            for _ in range(3):
+                with pytest.raises(Overloaded):
+                    await bank.perform(alice.withdraw("1.00"))
+            assert not any(task.done() for task in accepted)
+        assert len(receipts(await answers([*accepted]))) == 6
+        assert await alice.balance() == "94.00"
+
+
+async def test_a_stopping_bank_answers_all_that_it_accepted_and_accepts_no_more(
+    database: str, redis_url: str
+) -> None:
+    async with stoppable(redis_url, Limits(batch_max=3)) as (bank, stop):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        async with row_held(database, alice):
+            accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(20)]
+            await until_waiting(database)
+            stopping = asyncio.ensure_future(stop())
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await bank.perform(alice.withdraw("1.00"))
+        assert len(receipts(await answers([*accepted]))) == 20
+        await stopping
+        assert await alice.balance() == "80.00"
+
+
+async def test_a_bank_that_must_stop_before_its_work_is_done_leaves_nobody_without_an_answer(
+    database: str, redis_url: str
+) -> None:
+    async with stoppable(redis_url, Limits(batch_max=3, drain_seconds=0.1)) as (bank, stop):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        async with row_held(database, alice):
+            accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(10)]
+            await until_waiting(database)
+            await stop()
+            done, left = await asyncio.wait(accepted, timeout=5)
+            for task in left:
+                task.cancel()
+            assert not left
+            came_to = await answers([*done])
+        told = [answer for answer in came_to if isinstance(answer, Refusal)]
+        assert len(told) == 10
+        assert await alice.balance() == "100.00"
+
+
+async def test_an_order_whose_asker_has_gone_is_carried_out_all_the_same_and_only_once(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+        async with row_held(database, alice):
+            asked = [asyncio.create_task(bank.perform(alice.withdraw("1.00", f"k{n}"))) for n in range(10)]
+            await until_waiting(database)
+            for task in asked[::2]:
+                task.cancel()
+        await answers([*asked])
+        await bank.perform(bob.deposit("1.00"))
+        assert await alice.balance() == "90.00"
+        again = receipts(await answers([bank.perform(alice.withdraw("1.00", f"k{n}")) for n in range(10)]))
+        assert [receipt.replayed for receipt in again] == [True] * 10
+        assert await alice.balance() == "90.00"
+
+
+async def test_a_fee_that_two_banks_charge_at_one_moment_is_charged_once(database: str) -> None:
+    due = datetime.now(UTC) - timedelta(hours=1)
+    async with banks(2, NOBODY_LISTENS) as both:
+        for _ in range(20):
+            alice = await purse(fee_due_at=due)
+            await both[0].perform(alice.deposit("1000.00"))
+            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+            came_to = receipts(await answers([bank.perform(order) for bank in both]))
+            assert sum(receipt.transaction is not None for receipt in came_to) == 1
+            assert await alice.balance() == "800.00"
+
+
+async def test_money_that_unblocks_a_wallet_while_its_fee_is_charged_elsewhere_pays_it_once(database: str) -> None:
+    due = datetime.now(UTC) - timedelta(hours=1)
+    async with banks(2, NOBODY_LISTENS) as both:
+        for number in range(20):
+            alice = await purse(fee_due_at=due, blocked=number % 2 == 0)
+            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+            await answers([both[0].perform(order), both[1].perform(alice.deposit("500.00"))])
+            assert await alice.balance() in {"300.00", "500.00"}
+            await both[0].perform(order)
+            assert await alice.balance() == "300.00"
+            assert await Transaction.count().where(
+                (Transaction.operation_type == "FEE") & (Transaction.sender == alice.id)
+            ) == 1
+        assert await Message.count() == len(await Message.select(Message.event).distinct())
+
+
+async def test_each_entry_of_a_batch_tells_the_balance_at_its_place(database: str, redis_url: str) -> None:
+    async with banks(1, redis_url) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        came_to = receipts(await answers([bank.perform(alice.withdraw("1.00")) for _ in range(30)]))
+        balances = await Entry.select(Entry.balance_after).where(Entry.wallet == alice.id).order_by(Entry.id)
+        assert [str(row["balance_after"]) for row in balances] == [f"{100 - n}.00" for n in range(31)]
+        assert [str(receipt.balance_after) for receipt in came_to] == [f"{99 - n}.00" for n in range(30)]
+
+
+async def test_a_number_that_nobody_has_is_refused_and_found_once_it_is_there(database: str, redis_url: str) -> None:
+    async with banks(1, redis_url) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        bob = await purse()
+        for missing in ("0000000001", "9999999999", "x", "", "' OR 1=1 --"):
+            with pytest.raises(WalletNotFound):
+                await bank.perform(replace(alice.send("1.00", bob), receiver_number=missing))
+        assert (await bank.perform(alice.send("1.00", bob))).receiver_number == bob.number
+
+
+async def test_connections_that_are_killed_in_the_middle_of_traffic_cost_answers_but_no_money(
+    database: str, redis_url: str
+) -> None:
+    async with banks(2, redis_url, Limits(batch_max=20)) as both, connected(database) as killer:
+        circle = await purses(10, holding="1000.00", bank=both[0])
+        chance = Random(3)
+        asked: list[tuple[Order, asyncio.Task[Receipt]]] = []
+        for _ in range(30):
+            for _ in range(20):
+                sender, to = chance.sample(circle, 2)
+                order = chance.choice([sender.deposit("1.00"), sender.withdraw("1.00"), sender.send("1.00", to)])
+                asked.append((order, asyncio.create_task(chance.choice(both).perform(order))))
+            await asyncio.sleep(0.002)
+            await killer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        came_to = await answers([task for _, task in asked])
+        assert codes(came_to) <= {"database_unavailable"}
+        told = {order.id for (order, _), answer in zip(asked, came_to, strict=True) if isinstance(answer, Receipt)}
+        assert len(receipts(came_to)) == len(told)
+        there = {row["id"] for row in await Transaction.select(Transaction.id)}
+        refused = {
+            order.id
+            for (order, _), answer in zip(asked, came_to, strict=True)
+            if type(answer) is DatabaseUnavailable  # and not `OutcomeUnknown`, which does not know
+        }
+        assert told <= there
+        assert refused.isdisjoint(there)
+        assert len(receipts(await answers([both[n % 2].perform(circle[n % 10].deposit("1.00")) for n in range(50)]))) == 50
+
+
+async def test_while_the_database_is_away_every_order_is_refused_as_such_and_then_service_resumes(
+    database_url: str, redis_url: str
+) -> None:
+    async with connection_pool(Pool()), banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        carol = await purse()
+        name = database_url.rsplit("/", 1)[1]
+        async with connected(database_url.rsplit("/", 1)[0] + "/postgres") as other:
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            came_to = await performed(bank, [alice.send("1.00", bob), alice.deposit("1.00"), bob.send("1.00", carol)])
+            assert (receipts(came_to), codes(came_to)) == ([], {"database_unavailable"})
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+        async def back() -> bool:
+            return isinstance((await answers([bank.perform(alice.send("1.00", bob))]))[0], Receipt)
+
+        await until(back)
+        assert (await alice.balance(), await bob.balance()) == ("9.00", "11.00")

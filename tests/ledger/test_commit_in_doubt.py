@@ -1,0 +1,217 @@
+"""The connection is lost around COMMIT: nobody is told a guess, and money moves exactly once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from actors import settlement
+from actors.bank import Limits
+from actors.orders import ChargeFee, Deposit, Order, Receipt
+from actors.refusals import OutcomeUnknown, Refusal
+from db.engine import Pool, connection_pool, engine
+from db.tables import Entry, Transaction
+from tests.conftest import assert_audit
+from tests.ledger.cable import Cable, Fault, cable
+from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts, until
+
+POOL = Pool(max_size=3, statement_timeout_seconds=5)
+CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
+
+
+@pytest.fixture
+async def line(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cable]:
+    """The pool is connected through a cable; in the end no slot is lost, and the ledger passes the audit."""
+    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0.002)
+    async with cable(database_url) as between:
+        engine().config["dsn"] = between.url
+        async with connection_pool(POOL):
+            yield between
+            await assert_every_slot_is_there()
+            await assert_audit()
+        engine().config["dsn"] = database_url
+
+
+async def assert_every_slot_is_there() -> None:
+    pool = engine().pool
+    assert pool
+    async with asyncio.timeout(10):
+        taken = [await pool.acquire() for _ in range(POOL.max_size)]
+        for connection in taken:
+            await pool.release(connection)
+
+
+def some_orders(chance: Random, circle: list[Purse], round: int) -> list[Order]:
+    """A batch as it comes: all kinds of orders, some that are refused, some under one key."""
+    orders: list[Order] = []
+    for number in range(chance.randint(1, 9)):
+        sender, to = chance.sample(circle, 2)
+        key = chance.choice([None, f"{round}-{number}", f"{round}-{number}"])
+        kind = chance.choice(["deposit", "withdraw", "send", "send", "refused", "twice"])
+        if kind == "deposit":
+            orders.append(sender.deposit("3.00", key))
+        elif kind == "withdraw":
+            orders.append(sender.withdraw("1.00", key))
+        elif kind == "send":
+            orders.append(sender.send("2.00", to, key))
+        elif kind == "refused":
+            orders.append(sender.withdraw("99999999.00", key))
+        else:
+            orders += [sender.send("1.00", to, f"{round}-{number}-twice") for _ in range(2)]
+    return orders
+
+
+async def test_whatever_is_cut_around_commit_every_order_has_its_answer_and_moves_money_once(
+    line: Cable, redis_url: str
+) -> None:
+    chance = Random(20261123)
+    moved: Counter[int] = Counter()
+    told: dict[UUID, Receipt] = {}
+    async with banks(1, redis_url) as (bank,):
+        circle = await purses(5, holding="1000.00", bank=bank)
+        ids = {each.number: each.id for each in circle}
+        for round in range(150):
+            line.faults = chance.choices(CUTS, k=chance.choice([1, 1, 1, 2, 3]))
+            orders = some_orders(chance, circle, round)
+            came_to = await performed(bank, orders)
+            assert codes(came_to) <= {"insufficient_funds"}
+            for order, receipt in zip(orders, came_to, strict=True):
+                if not isinstance(receipt, Receipt):
+                    continue
+                assert receipt.transaction
+                if receipt.replayed:
+                    assert receipt.transaction == told[receipt.transaction.id].transaction
+                    continue
+                assert receipt.transaction.id == order.id, "the receipt is that of this order"
+                assert order.id not in told
+                told[order.id] = receipt
+                if receipt.sender_number:
+                    moved[ids[receipt.sender_number]] -= int(receipt.transaction.amount)
+                if receipt.receiver_number:
+                    moved[ids[receipt.receiver_number]] += int(receipt.transaction.received_amount)
+            line.faults = []
+        assert line.commits > 300, "most rounds have met a fault"
+        for each in circle:
+            assert await each.balance() == f"{1000 + moved[each.id]}.00"
+        await assert_receipts_tell_what_is_there(told, opening=len(circle))
+
+
+async def assert_receipts_tell_what_is_there(told: dict[UUID, Receipt], *, opening: int) -> None:
+    """Every transaction has a receipt with its balance, and every receipt a transaction; but for the opening ones."""
+    acting: dict[tuple[UUID, int], Decimal] = {
+        (row["transaction"], row["wallet"]): row["balance_after"] for row in await Entry.select()
+    }
+    there = {row["id"]: row for row in await Transaction.select()}
+    assert told.keys() <= there.keys()
+    assert len(there) == len(told) + opening
+    for id, receipt in told.items():
+        row: dict[str, Any] = there[id]
+        assert receipt.transaction
+        assert (row["sender"], row["receiver"]) == (receipt.transaction.sender_id, receipt.transaction.receiver_id)
+        assert (row["amount"], row["created_at"]) == (receipt.transaction.amount, receipt.transaction.created_at)
+        wallet_id = receipt.transaction.sender_id or receipt.transaction.receiver_id
+        assert wallet_id
+        assert acting[id, wallet_id] == receipt.balance_after
+
+
+@pytest.mark.parametrize("fault", CUTS)
+async def test_a_fee_whose_commit_was_in_doubt_is_charged_once(line: Cable, redis_url: str, fault: Fault) -> None:
+    async with banks(2, redis_url) as (left, right):
+        (alice,) = await purses(1, holding="500.00", bank=left)
+        await _make_overdue(alice)
+        order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+        line.faults = [fault]
+        first, second = receipts(await answers([left.perform(order), right.perform(order)]))
+        assert sum(receipt.transaction is not None for receipt in (first, second)) >= 1
+        assert await alice.balance() == "300.00"
+
+
+async def test_an_answer_that_never_comes_is_looked_up_too(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0.002)
+    async with cable(database_url) as line:
+        engine().config["dsn"] = line.url
+        async with (
+            connection_pool(Pool(max_size=3, statement_timeout_seconds=0.3)),
+            banks(1, redis_url) as (bank,),
+        ):
+            alice, bob = await purses(2, holding="100.00", bank=bank)
+            for _ in range(3):
+                line.faults = ["silent"]
+                came_to = await performed(bank, [alice.send("1.00", bob), alice.withdraw("1.00")])
+                assert len(receipts(came_to)) == 2
+            assert (await alice.balance(), await bob.balance()) == ("94.00", "103.00")
+            await assert_every_slot_is_there()
+            await assert_audit()
+        engine().config["dsn"] = database_url
+
+
+@pytest.mark.parametrize(("fault", "happened"), [("unanswered", True), ("terminated", True), ("unsent", False)])
+async def test_where_the_database_does_not_come_back_in_time_the_outcome_is_called_unknown(
+    line: Cable, database_url: str, redis_url: str, fault: Fault, happened: bool
+) -> None:
+    async with banks(1, redis_url, Limits(patience_seconds=0.3)) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        line.faults = [fault]
+        asked = asyncio.create_task(bank.perform(alice.withdraw("30.00", "k")))
+
+        async def cut() -> bool:
+            return not line.faults
+
+        await until(cut)
+        line.unplug()
+        (answer,) = await answers([asked])
+        assert type(answer) is OutcomeUnknown
+        line.plug()
+        again = await _patiently(bank.perform, alice.withdraw("30.00", "k"))
+        assert again.replayed == happened, "the key tells what came of it"
+        assert await alice.balance() == "70.00"
+
+
+async def test_while_the_database_is_away_every_order_is_told_so_and_then_service_resumes(
+    line: Cable, redis_url: str
+) -> None:
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        stranger = await purse()
+        for _ in range(3):
+            line.unplug()
+            orders: list[Order] = [alice.send("1.00", bob), alice.deposit("1.00"), bob.send("1.00", stranger)]
+            came_to = await performed(bank, orders)
+            assert (receipts(came_to), codes(came_to)) == ([], {"database_unavailable"})
+            assert not any(isinstance(answer, OutcomeUnknown) for answer in came_to)
+            line.plug()
+            await _patiently(bank.perform, alice.send("1.00", bob))
+        assert (await alice.balance(), await bob.balance()) == ("7.00", "13.00")
+
+
+async def test_a_refusal_is_not_told_before_the_commit_of_what_it_is_based_on(line: Cable, redis_url: str) -> None:
+    """The second withdrawal is refused because of the first; if that one did not happen, it is not refused either."""
+    async with banks(1, redis_url) as (bank,):
+        (alice,) = await purses(1, holding="10.00", bank=bank)
+        line.faults = ["unsent"]
+        came_to = await performed(bank, [alice.withdraw("10.00"), alice.withdraw("10.00")])
+        assert (len(receipts(came_to)), codes(came_to)) == (1, {"insufficient_funds"})
+
+
+async def _make_overdue(of: Purse) -> None:
+    async with connected(engine().config["dsn"]) as connection:
+        await connection.execute(
+            """UPDATE "wallet" SET "fee_due_at" = now() - interval '1 hour' WHERE "id" = $1""", of.id
+        )
+
+
+async def _patiently(perform: Any, order: Deposit | Order) -> Receipt:
+    """Ask until the database is back."""
+    while True:
+        (answer,) = await answers([perform(order)])
+        if isinstance(answer, Receipt):
+            return answer
+        assert isinstance(answer, Refusal)
+        assert answer.code == "database_unavailable"
