@@ -14,7 +14,7 @@ from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
 from actors.orders import Order, Receipt, Transfer
-from actors.refusals import DatabaseUnavailable, Overloaded
+from actors.refusals import DatabaseUnavailable, Overloaded, TooLate
 from actors.settlement import settle
 from db.engine import UNAVAILABLE
 
@@ -90,13 +90,14 @@ class Bank:
                 await self._drain()
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
-        """The wallets that an order needs, the acting one first."""
+        """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""
         if not isinstance(order, Transfer):
             return (order.wallet_id,)
         try:
-            return (order.wallet_id, await self._directory.wallet_id(order.receiver_number))
+            receiver_id = await self._directory.wallet_id(order.receiver_number)
         except UNAVAILABLE:
             raise DatabaseUnavailable() from None
+        return (order.wallet_id,) if receiver_id is None else (order.wallet_id, receiver_id)
 
     async def _lane(self) -> None:
         """Empty the mailboxes, a batch at a time."""
@@ -141,7 +142,7 @@ class Bank:
     async def _watch_deadlines(self) -> None:
         await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
         for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
-            mail.refuse(Overloaded("It has waited too long and will not be carried out. Try again in a moment."))
+            mail.refuse(TooLate())
 
     async def _drain(self) -> None:
         end = asyncio.get_running_loop().time() + self.limits.drain_seconds

@@ -3,7 +3,6 @@
 import asyncio
 from contextvars import Context
 
-from actors.refusals import WalletNotFound
 from db import ledger
 
 
@@ -16,13 +15,8 @@ class Directory:
         self._asked: dict[str, asyncio.Future[int | None]] = {}
         self._search: asyncio.Task[None] | None = None
 
-    async def wallet_id(self, number: str) -> int:
-        """
-        The id of the wallet with this number.
-
-        Raises:
-            WalletNotFound: no person's wallet has it.
-        """
+    async def wallet_id(self, number: str) -> int | None:
+        """The id of the wallet with this number; None where no person's wallet has it."""
         known = self._ids.get(number)
         if known is not None:
             return known
@@ -30,10 +24,7 @@ class Directory:
             self._asked[number] = asyncio.get_running_loop().create_future()
         if self._search is None or self._search.done():
             self._search = asyncio.create_task(self._find(), context=Context())
-        found = await asyncio.shield(self._asked[number])
-        if found is None:
-            raise WalletNotFound("There is no wallet with this number. Check wallet_number.")
-        return found
+        return await asyncio.shield(self._asked[number])
 
     async def _find(self) -> None:
         while self._asked:

@@ -76,6 +76,12 @@ class Overloaded(Refusal):
     retry_after_seconds = 1
 
 
+class TooLate(Overloaded):
+    """The order's deadline has passed while it waited."""
+
+    detail = "It has waited too long and will not be carried out. Nothing has happened. Try again in a moment."
+
+
 class DatabaseUnavailable(Refusal):
     status = 503
     code = "database_unavailable"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from asyncpg.exceptions import (
     DeadlockDetectedError,
     InvalidCachedStatementError,
+    LockNotAvailableError,
     SerializationError,
     UniqueViolationError,
 )
@@ -19,7 +20,7 @@ from actors.book import Book, UsedKey
 from actors.mailbox import Mail
 from actors.money import Rates
 from actors.orders import Receipt
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
 from actors.rules import apply
 from db import ledger
 from db.engine import UNAVAILABLE
@@ -42,30 +43,41 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
     - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so.
     - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Past
       `patience_ends`, on the event loop's clock, everyone is told that the outcome is unknown.
+    - A row is held by somebody outside: the batch is halved until those who need it are alone, and told to come again.
+    - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
     """
     loop = asyncio.get_running_loop()
     attempt = 0
-    while True:
+    while mails := mails if in_doubt else _in_time(mails, loop.time()):
         attempt += 1
+        culprit: Exception | None = None
         try:
-            return _answer(mails, await _attempt(mails, rates, in_doubt))
+            _answer(mails, await _attempt(mails, rates, in_doubt))
+            return
         except CommitInDoubt:
             log.warning("connection lost during COMMIT of %d orders: looking up how it ended", len(mails))
             in_doubt = True
+        except LockNotAvailableError:
+            if not in_doubt:
+                culprit = Overloaded("The wallet is busy. Nothing has happened. Try again in a moment.")
         except UNAVAILABLE as error:
             if not in_doubt and attempt >= _ATTEMPTS_UNAVAILABLE:
                 log.warning("no database for %d orders: %s", len(mails), type(error).__name__)
-                return _refuse(mails, DatabaseUnavailable)
+                _refuse(mails, DatabaseUnavailable)
+                return
+        except _OVERTAKEN as error:
+            culprit = error if attempt >= _ATTEMPTS_OVERTAKEN else None
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
-            overtaken = isinstance(error, _OVERTAKEN)
-            if not overtaken or attempt >= _ATTEMPTS_OVERTAKEN:
-                return await _halve(mails, error, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
-            continue
+            culprit = error
+        if culprit:
+            await _halve(mails, culprit, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+            return
         if in_doubt:
             if loop.time() >= patience_ends:
                 log.error("outcome of %d orders unknown: the database has not come back", len(mails))
-                return _refuse(mails, OutcomeUnknown)
+                _refuse(mails, OutcomeUnknown)
+                return
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -124,12 +136,20 @@ async def _halve(
 ) -> None:
     """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
     if len(mails) == 1:
-        log.error("order %s failed", mails[0].order.id, exc_info=error)
+        if not isinstance(error, Refusal):
+            log.error("order %s failed", mails[0].order.id, exc_info=error)
         mails[0].refuse(error)
         return
     middle = len(mails) // 2
     for half in (mails[:middle], mails[middle:]):
         await settle(half, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+
+
+def _in_time(mails: list[Mail], now: float) -> list[Mail]:
+    late = [mail for mail in mails if mail.deadline <= now]
+    for mail in late:
+        mail.refuse(TooLate())
+    return [mail for mail in mails if mail.deadline > now] if late else mails
 
 
 def _answer(mails: list[Mail], outcomes: list[Receipt | Refusal]) -> None:

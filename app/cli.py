@@ -44,7 +44,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 
         serve_http(settings, socket(fileno=fd))
     elif workers == 1:
-        serve_http(settings, listen(host, port))
+        serve_http(settings, listen(host, port)[0])
     else:
         from app.serve import serve_api
 

@@ -124,8 +124,14 @@ def _invalid_parameters(request: Request[Any, Any, Any], error: ValidationExcept
     extra = error.extra if isinstance(error.extra, list) else []
     if any(item.get("key") == "data" for item in extra):
         return refused(request, ValidationFailed(detail="A JSON body is needed."))
-    errors = [FieldError(field=str(item.get("key", "")), message=str(item.get("message", ""))) for item in extra]
+    errors = [FieldError(field=_name(item), message=str(item.get("message", ""))) for item in extra]
     return refused(request, ValidationFailed(*errors, detail=None if errors else str(error.detail)))
+
+
+def _name(item: dict[str, Any]) -> str:
+    """A parameter as the client knows it: Litestar gives a header's name as that of the handler's argument."""
+    name = str(item.get("key", ""))
+    return name.replace("_", "-").title() if item.get("source") == "header" else name
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,29 +33,30 @@ def serve(*, port: int, workers: int) -> None:
     settings = load_settings(os.environ, needs=())
     _exit_on_signals()
     with (
-        listen(HOST, port) as listener,
+        _listening(HOST, port, workers) as listeners,
         embedded_servers(FOLDER, postgres=not settings.database_url, redis=not settings.redis_url) as servers,
     ):
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        url = f"http://{HOST}:{listeners[0].getsockname()[1]}"
         addresses = {
             "DATABASE_URL": settings.database_url or servers.database_url or "",
             "REDIS_URL": settings.redis_url or servers.redis_url or "",
         }
         environ = {"WALLET_PUBLIC_URL": url} | os.environ | addresses
         with _addresses_file(addresses):
-            asyncio.run(_run(settings, servers, listener, workers, url, environ))
+            asyncio.run(_run(settings, servers, listeners, url, environ))
 
 
 def serve_api(*, host: str, port: int, workers: int) -> None:
-    """Run `workers` API processes on one socket until told to stop, against DATABASE_URL and REDIS_URL."""
+    """Run `workers` API processes on one port until told to stop, against DATABASE_URL and REDIS_URL."""
     load_settings(os.environ)
     _exit_on_signals()
-    with listen(host, port) as listener:
-        asyncio.run(supervise([_api_children(listener, workers, dict(os.environ))], at_stop=listener.close))
+    with _listening(host, port, workers) as listeners:
+        children = _api_children(listeners, dict(os.environ))
+        asyncio.run(supervise([children], at_stop=partial(_close, listeners)))
 
 
 async def _run(
-    settings: Settings, servers: Servers, listener: socket.socket, workers: int, url: str, environ: dict[str, str]
+    settings: Settings, servers: Servers, listeners: list[socket.socket], url: str, environ: dict[str, str]
 ) -> None:
     await migrate(environ["DATABASE_URL"])
 
@@ -68,14 +70,29 @@ async def _run(
             for name in servers.revive():
                 click.echo(f"{name} had died and was started again.", err=True)
 
-    groups = [_api_children(listener, workers, environ), [Child("worker", ["worker", "--supervised"], environ)]]
+    groups = [_api_children(listeners, environ), [Child("worker", ["worker", "--supervised"], environ)]]
     # Closed here as well, so that nobody new waits behind a socket where no one will answer.
-    await supervise(groups, announce, revive, at_stop=listener.close)
+    await supervise(groups, announce, revive, at_stop=partial(_close, listeners))
 
 
-def _api_children(listener: socket.socket, workers: int, environ: dict[str, str]) -> list[Child]:
-    fd = listener.fileno()
-    return [Child("API", ["api", "--fd", str(fd)], environ, fds=(fd,)) for _ in range(workers)]
+def _api_children(listeners: list[socket.socket], environ: dict[str, str]) -> list[Child]:
+    """One for each socket, which stays open here too: whoever connects to a child that died waits for the next."""
+    fds = [listener.fileno() for listener in listeners]
+    return [Child("API", ["api", "--fd", str(fd)], environ, fds=(fd,)) for fd in fds]
+
+
+@contextmanager
+def _listening(host: str, port: int, processes: int) -> Iterator[list[socket.socket]]:
+    listeners = listen(host, port, processes=processes)
+    try:
+        yield listeners
+    finally:
+        _close(listeners)
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
 
 
 def _exit_on_signals() -> None:

@@ -43,6 +43,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     max_size: int = 10
     connect_timeout_seconds: float = 5
     statement_timeout_seconds: float = 10
+    lock_timeout_seconds: float = 1
+    """How long to wait for a row that somebody else has locked. Batches hold theirs for milliseconds."""
 
 
 def engine() -> PostgresEngine:
@@ -64,7 +66,7 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
             "timezone": "UTC",
             # A client that vanished inside a transaction must not hold its row locks for long.
             "idle_in_transaction_session_timeout": "10s",
-            "lock_timeout": f"{int(pool.statement_timeout_seconds * 1000)}ms",
+            "lock_timeout": f"{int(pool.lock_timeout_seconds * 1000)}ms",
         },
     )
     try:

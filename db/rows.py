@@ -6,6 +6,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+# `gc=False`: these hold no containers that could refer back to them, and a batch makes thousands.
+
 
 class WalletRow(Struct, kw_only=True):
     """A wallet as it was when its row was locked; the book changes it in memory."""
@@ -19,7 +21,7 @@ class WalletRow(Struct, kw_only=True):
     fee_due_at: datetime | None
 
 
-class TransactionRow(Struct, frozen=True, kw_only=True):
+class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
     """One movement, as people see it. `sender_id` and `receiver_id` are wallets; None is the outside world."""
 
     id: UUID
@@ -34,7 +36,7 @@ class TransactionRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class EntryRow(Struct, frozen=True, kw_only=True):
+class EntryRow(Struct, frozen=True, kw_only=True, gc=False):
     """One leg of a transaction: negative amounts are debits; `balance_after` is None for system wallets."""
 
     transaction_id: UUID
@@ -43,7 +45,7 @@ class EntryRow(Struct, frozen=True, kw_only=True):
     balance_after: Decimal | None
 
 
-class KeyRow(Struct, frozen=True, kw_only=True):
+class KeyRow(Struct, frozen=True, kw_only=True, gc=False):
     """A used idempotency key: `id` is the digest of user and key, `balance_after` that of the acting wallet."""
 
     id: UUID
@@ -54,7 +56,7 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     balance_after: Decimal
 
 
-class MessageRow(Struct, frozen=True, kw_only=True):
+class MessageRow(Struct, frozen=True, kw_only=True, gc=False):
     """A message owed to a user because of what the batch did, at the user's own address."""
 
     event: str

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Struct, UnsetType
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -47,7 +48,11 @@ class HealthController(Controller):
         """Answers as long as the process can."""
         return {"status": "ok"}
 
-    @get("/ready", summary="Is everything there?")
+    @get(
+        "/ready",
+        summary="Is everything there?",
+        responses={503: ResponseSpec(Readiness, description="The database is down.", generate_examples=False)},
+    )
     async def ready(self, redis: NamedDependency[Redis], board: NamedDependency[RateBoard]) -> Response[Readiness]:
         """The database, Redis, the exchange rates and the worker, each by name. 503 where the database is down."""
         database, cache, worker = await asyncio.gather(

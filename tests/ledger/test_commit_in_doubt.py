@@ -209,9 +209,10 @@ async def _make_overdue(of: Purse) -> None:
 
 async def _patiently(perform: Any, order: Deposit | Order) -> Receipt:
     """Ask until the database is back."""
-    while True:
-        (answer,) = await answers([perform(order)])
-        if isinstance(answer, Receipt):
-            return answer
-        assert isinstance(answer, Refusal)
-        assert answer.code == "database_unavailable"
+    async with asyncio.timeout(30):
+        while True:
+            (answer,) = await answers([perform(order)])
+            if isinstance(answer, Receipt):
+                return answer
+            assert isinstance(answer, Refusal)
+            assert answer.code == "database_unavailable"
