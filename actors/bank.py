@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -14,7 +15,7 @@ from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
 from actors.orders import Order, Receipt, Transfer
-from actors.refusals import DatabaseUnavailable, Overloaded, TooLate
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, TooLate
 from actors.settlement import settle
 from db.engine import UNAVAILABLE
 
@@ -80,14 +81,18 @@ class Bank:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Carry out orders as long as the block runs; then finish what was accepted."""
-        async with in_background(*[self._lane] * self.limits.lanes, self._watch_deadlines):
-            self._open = True
-            try:
-                yield
-            finally:
-                self._open = False
-                await self._drain()
+        """Carry out orders as long as the block runs; then finish what was accepted, and leave nobody unanswered."""
+        try:
+            async with in_background(*[self._lane] * self.limits.lanes, self._watch_deadlines):
+                self._open = True
+                try:
+                    yield
+                finally:
+                    self._open = False
+                    await self._drain()
+        finally:
+            for mail in self._mailboxes.expired(math.inf):
+                mail.refuse(Overloaded("The server is stopping. Nothing has happened. Try again in a moment."))
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
         """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""
@@ -122,6 +127,10 @@ class Bank:
             if batch:
                 patience_ends = asyncio.get_running_loop().time() + self.limits.patience_seconds
                 await settle(batch, rates=self._rates(), patience_ends=patience_ends)
+        except asyncio.CancelledError:  # draining has taken too long
+            for mail in batch:
+                mail.refuse(OutcomeUnknown())
+            raise
         except Exception as error:  # a bug: those who wait must hear of it, and the lane goes on
             log.exception("a batch of %d orders failed", len(batch))
             for mail in batch:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from hashlib import sha256
 from uuid import UUID
 
@@ -11,13 +12,13 @@ from uuid_utils.compat import uuid7
 from db.rows import TransactionRow
 
 
-class IdempotencyKey(Struct, frozen=True, kw_only=True):
+class IdempotencyKey(Struct, frozen=True, kw_only=True, dict=True):  # `dict`: where the cached property is kept
     """A client's promise that requests under this key are one request."""
 
     user_id: UUID
     key: str
 
-    @property
+    @cached_property
     def id(self) -> UUID:
         """The digest under which the key is stored: one index finds it, whoever's it is."""
         return UUID(bytes=sha256(self.user_id.bytes + self.key.encode()).digest()[:16])

@@ -52,18 +52,21 @@ _RULES = {
         WHERE t."id" IS NULL OR w."id" IS NULL
     """,
     "a transaction's wallets have the entries that it tells of": """
-        SELECT told."id"::text || ' wallet ' || told."wallet" AS "place"
+        SELECT coalesce(told."id", made."transaction")::text || ' wallet ' || coalesce(told."wallet", made."wallet")
+            AS "place"
         FROM (
-            SELECT "id", "sender" AS "wallet", -"amount" AS "amount", "amount_currency" AS "currency"
+            SELECT "id", "sender" AS "wallet", -"amount" AS "amount", "amount_currency" AS "currency", 1 AS "legs"
             FROM "transaction" WHERE "sender" IS NOT NULL
             UNION ALL
-            SELECT "id", "receiver", "received_amount", "received_currency"
+            SELECT "id", "receiver", "received_amount", "received_currency", 1
             FROM "transaction" WHERE "receiver" IS NOT NULL
         ) told
         FULL JOIN (
-            SELECT e."transaction", e."wallet", e."amount", w."amount_currency" AS "currency"
+            SELECT e."transaction", e."wallet", sum(e."amount") AS "amount", w."amount_currency" AS "currency",
+                count(*) AS "legs"
             FROM "entry" e JOIN "wallet" w ON w."id" = e."wallet" WHERE w."user" IS NOT NULL
-        ) made ON made."transaction" = told."id" AND made."wallet" = told."wallet"
+            GROUP BY e."transaction", e."wallet", w."amount_currency"
+        ) made ON made."transaction" = told."id" AND made."wallet" = told."wallet" AND made."legs" = told."legs"
             AND made."amount" = told."amount" AND made."currency" = told."currency"
         WHERE made."wallet" IS NULL OR told."wallet" IS NULL
     """,

@@ -41,7 +41,9 @@ async def transaction() -> AsyncIterator[None]:
         engine().current_transaction.set(None)
         if connection := getattr(current, "connection", None):
             pool = engine().pool
-            await (pool.release(connection) if pool else connection.close())
+            # The pool throws a broken connection away; that must not stand in the place of how the block has ended.
+            with suppress(*UNAVAILABLE):
+                await (pool.release(connection) if pool else connection.close())
 
 
 @asynccontextmanager

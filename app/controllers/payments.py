@@ -51,7 +51,7 @@ class PaymentsController(Controller):
 
     path = "/users/wallets/{id:str}"
     tags = ["Payments"]
-    guards = [signed_in]
+    before_request = staticmethod(signed_in)
 
     @post(
         "/deposit",

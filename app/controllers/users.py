@@ -84,7 +84,7 @@ class UsersController(Controller):
     path = "/users"
     tags = ("Users",)
 
-    @get("/", summary="Your profile", guards=[signed_in], responses=problems(*SIGNED_OUT, DatabaseUnavailable))
+    @get("/", summary="Your profile", before_request=signed_in, responses=problems(*SIGNED_OUT, DatabaseUnavailable))
     async def profile(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """Who you are, with your wallets."""
         return await people.profiles.view(request.user.user_id)
@@ -140,7 +140,7 @@ class UsersController(Controller):
     @post(
         "/password/update",
         summary="Start a change of password",
-        guards=[signed_in],
+        before_request=signed_in,
         responses=problems(*_ANY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
     async def update_password(
@@ -157,7 +157,7 @@ class UsersController(Controller):
     @patch(
         "/password/verify",
         summary="Finish a change of password",
-        guards=[signed_in],
+        before_request=signed_in,
         responses=problems(*_ANY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
     async def verify_password(
@@ -171,7 +171,7 @@ class UsersController(Controller):
     @patch(
         "/update",
         summary="Change your profile",
-        guards=[signed_in],
+        before_request=signed_in,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
         responses=problems(*_ANY, *SIGNED_OUT),

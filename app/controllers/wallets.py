@@ -36,7 +36,7 @@ class WalletsController(Controller):
 
     path = "/users/wallets"
     tags = ["Wallets"]
-    guards = [signed_in]
+    before_request = staticmethod(signed_in)
 
     @get("/", summary="List your wallets", responses=problems(*SIGNED_OUT, DatabaseUnavailable))
     async def list_wallets(self, request: Request[Caller, Any, Any]) -> list[WalletView]:

@@ -27,6 +27,7 @@ class Cable:
     port: int
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
+    unplug_at_fault: bool = False
     unplugged: bool = False
     commits: int = 0
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -49,11 +50,11 @@ class Cable:
         server, to_server = await asyncio.open_connection(self.host, self.port)
         ends = {to_client, to_server}
         self._writers |= ends
-        held: list[Fault] = []
+        met: list[Fault] = []
         try:
             ways = [
-                asyncio.create_task(self._there(client, to_server, held)),
-                asyncio.create_task(self._back(server, to_client, held)),
+                asyncio.create_task(self._there(client, to_server, met)),
+                asyncio.create_task(self._back(server, to_client, met)),
             ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
@@ -61,38 +62,38 @@ class Cable:
             await asyncio.gather(*ways, return_exceptions=True)
         finally:
             self._writers -= ends
+            if met and self.unplug_at_fault:
+                self.unplug()
             for end in ends:
-                end.transport.abort()
+                if not end.is_closing():  # what was written to one that is closing still arrives
+                    end.transport.abort()
 
-    async def _there(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, held: list[Fault]) -> None:
+    async def _there(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, met: list[Fault]) -> None:
         """From asyncpg to PostgreSQL; returns where the cable is cut."""
         while message := await client.read(65536):
-            fault = None
             if message.endswith(COMMIT):
                 self.commits += 1
-                fault = self.faults.pop(0) if self.faults else None
-            if fault == "unsent":
+                if self.faults:
+                    met.append(self.faults.pop(0))
+            if met == ["unsent"]:
                 return
-            if fault in {"unanswered", "terminated", "silent"}:
-                held.append(fault)
             with suppress(ConnectionError):
                 to_server.write(message)
                 await to_server.drain()
-            if fault == "sent":
+            if met == ["sent"]:
                 to_server.close()
                 return
 
-    async def _back(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter, held: list[Fault]) -> None:
+    async def _back(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter, met: list[Fault]) -> None:
         """From PostgreSQL to asyncpg; an answer that is held back is not passed on."""
         while message := await server.read(65536):
-            if held == ["silent"]:
+            if met == ["silent"]:
                 continue
-            if held:
-                if held == ["terminated"]:
-                    to_client.write(FATAL)
-                    await to_client.drain()
-                    to_client.close()
-                    await asyncio.sleep(0)
+            if met == ["terminated"]:
+                to_client.write(FATAL)
+                await to_client.drain()
+                to_client.close()
+            if met:
                 return
             to_client.write(message)
             await to_client.drain()

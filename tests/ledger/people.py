@@ -41,9 +41,7 @@ class Purse(Struct, frozen=True, kw_only=True):
 
     def deposit(self, amount: str, key: str | None = None) -> Deposit:
         """Money from outside."""
-        return Deposit(
-            id=new_id(), caller_id=self.owner, wallet_id=self.id, amount=Decimal(amount), key=self._key(key)
-        )
+        return Deposit(id=new_id(), caller_id=self.owner, wallet_id=self.id, amount=Decimal(amount), key=self._key(key))
 
     def withdraw(self, amount: str, key: str | None = None) -> Withdraw:
         """Money out."""

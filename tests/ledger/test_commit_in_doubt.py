@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, Transaction
 from tests.conftest import assert_audit
 from tests.ledger.cable import Cable, Fault, cable
-from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts, until
+from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts
 
 POOL = Pool(max_size=3, statement_timeout_seconds=5)
 CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
@@ -40,10 +41,9 @@ async def line(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatc
 async def assert_every_slot_is_there() -> None:
     pool = engine().pool
     assert pool
-    async with asyncio.timeout(10):
-        taken = [await pool.acquire() for _ in range(POOL.max_size)]
-        for connection in taken:
-            await pool.release(connection)
+    async with asyncio.timeout(10), AsyncExitStack() as taken:
+        for _ in range(POOL.max_size):
+            await taken.enter_async_context(pool.acquire())
 
 
 def some_orders(chance: Random, circle: list[Purse], round: int) -> list[Order]:
@@ -158,15 +158,8 @@ async def test_where_the_database_does_not_come_back_in_time_the_outcome_is_call
 ) -> None:
     async with banks(1, redis_url, Limits(patience_seconds=0.3)) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        line.faults = [fault]
-        asked = asyncio.create_task(bank.perform(alice.withdraw("30.00", "k")))
-
-        async def cut() -> bool:
-            return not line.faults
-
-        await until(cut)
-        line.unplug()
-        (answer,) = await answers([asked])
+        line.faults, line.unplug_at_fault = [fault], True
+        (answer,) = await performed(bank, [alice.withdraw("30.00", "k")])
         assert type(answer) is OutcomeUnknown
         line.plug()
         again = await _patiently(bank.perform, alice.withdraw("30.00", "k"))

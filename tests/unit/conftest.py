@@ -6,6 +6,9 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("quick", deadline=None, derandomize=True, database=None)
 settings.register_profile(
-    "search", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "search",
+    deadline=None,
+    max_examples=5_000,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

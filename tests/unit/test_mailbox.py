@@ -91,7 +91,8 @@ class Post(RuleBasedStateMachine):
         place = which % len(self.batches)
         batch, mine = self.batches[place]
         missed &= mine
-        kept, back = [], []
+        kept: list[Mail] = []
+        back: list[Mail] = []
         for each in batch:
             stalled = any(earlier.wallet_ids[0] == each.wallet_ids[0] for earlier in back)
             (back if stalled or not missed.isdisjoint(each.wallet_ids) else kept).append(each)
@@ -167,7 +168,7 @@ def boxes() -> Mailboxes:
 
 
 def numbers(mails: Iterable[Mail]) -> list[int]:
-    return [each.order.id.int for each in mails]  # type: ignore[union-attr]
+    return [each.order.id.int for each in mails]
 
 
 def test_a_merchant_paid_by_a_thousand_wallets_is_settled_in_one_batch(boxes: Mailboxes) -> None:

@@ -57,11 +57,15 @@ near = st.builds(
     lambda text, at, junk, cut: text[: at % (len(text) + 1)] + junk + text[at % (len(text) + 1) + cut :],
     good,
     st.integers(0, 20),
-    st.sampled_from(["", "0", "00", "9", ".", "..", ",", "-", "+", "e2", "E+1", " ", "_", '"', "\\u0031", "\n", "٣", "１"]),
+    st.sampled_from(
+        ["", "0", "00", "9", ".", "..", ",", "-", "+", "e2", "E+1", " ", "_", '"', "\\u0031", "\n", "\u0663", "\uff11"]
+    ),
     st.integers(0, 2),
 )
 soup = st.text(alphabet='0123456789.-+eE" _,', max_size=18)
-special = st.sampled_from(["NaN", "Infinity", "-1", "0", "0.00", '"0"', "0.001", "1e2", "null", "true", "[1]", "{}", '""'])
+special = st.sampled_from(
+    ["NaN", "Infinity", "-1", "0", "0.00", '"0"', "0.001", "1e2", "null", "true", "[1]", "{}", '""']
+)
 
 
 @settings(max_examples=4_000)
@@ -95,7 +99,9 @@ def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_w
     rate = board.rate(base, quote)
     exact_rate = Fraction(board.per_dollar[quote]) / Fraction(board.per_dollar[base])
     received = Fraction(convert(amount, rate))
-    assert 0 <= exact_rate - Fraction(rate) < Fraction(1, 10**12), "the rate itself favours nobody by more than its step"
+    assert 0 <= exact_rate - Fraction(rate) < Fraction(1, 10**12), (
+        "the rate itself favours nobody by more than its step"
+    )
     assert received <= Fraction(amount) * exact_rate
     assert 0 <= Fraction(amount) * Fraction(rate) - received < Fraction(1, 100)
 
@@ -103,12 +109,16 @@ def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_w
 @settings(max_examples=1_000)
 @given(boards, amounts, st.lists(currencies, min_size=1, max_size=5))
 @example(
-    Rates(per_dollar={"USD": Decimal(1), "KZT": Decimal(501), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW),
+    Rates(
+        per_dollar={"USD": Decimal(1), "KZT": Decimal(501), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW
+    ),
     AMOUNT_MAX,
     ["KZT", "USD"],
 )
 @example(
-    Rates(per_dollar={"USD": Decimal(1), "KZT": Decimal(600), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW),
+    Rates(
+        per_dollar={"USD": Decimal(1), "KZT": Decimal(600), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW
+    ),
     AMOUNT_MAX,
     ["KZT", "USD"],
 )

@@ -17,8 +17,12 @@ keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1
 users = st.one_of(st.uuids(), st.integers(1, 3).map(lambda number: UUID(int=number)))
 
 asked = st.one_of(
-    st.tuples(st.sampled_from([Deposit, Withdraw]), st.integers(1, 20), st.just(""), st.sampled_from(["1.00", "11.00"])),
-    st.tuples(st.just(Transfer), st.integers(1, 20), st.sampled_from(["1", "11", "12"]), st.sampled_from(["1.00", "2.00"])),
+    st.tuples(
+        st.sampled_from([Deposit, Withdraw]), st.integers(1, 20), st.just(""), st.sampled_from(["1.00", "11.00"])
+    ),
+    st.tuples(
+        st.just(Transfer), st.integers(1, 20), st.sampled_from(["1", "11", "12"]), st.sampled_from(["1.00", "2.00"])
+    ),
 )
 
 

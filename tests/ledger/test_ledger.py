@@ -1,0 +1,270 @@
+"""The hot path's SQL, and what the database itself refuses."""
+
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from asyncpg.exceptions import (
+    CheckViolationError,
+    RestrictViolationError,
+    IntegrityConstraintViolationError,
+    UniqueViolationError,
+)
+from piccolo.engine.exceptions import TransactionError
+
+from actors.book import DEPOSIT, SYSTEM_WALLET_IDS, Book
+from actors.money import CURRENCIES
+from actors.orders import Order, fee_id, new_id
+from actors.rules import apply
+from db import ledger
+from db.engine import engine
+from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+from db.tables import Entry, Message, Transaction, Wallet
+from db.transaction import transaction
+from tests.ledger.people import Purse, banks, connected, purse, purses, until_waiting
+
+NOW = datetime.now(UTC)
+
+
+def movement(id: UUID, to: Purse, amount: str) -> TransactionRow:
+    """A deposit."""
+    return TransactionRow(
+        id=id,
+        operation_type=DEPOSIT,
+        amount=Decimal(amount),
+        amount_currency="KZT",
+        received_amount=Decimal(amount),
+        received_currency="KZT",
+        exchange_rate=None,
+        sender_id=None,
+        receiver_id=to.id,
+        created_at=NOW,
+    )
+
+
+def legs(id: UUID, to: Purse, amount: str, balance: str) -> list[EntryRow]:
+    """Those of a deposit."""
+    cash = SYSTEM_WALLET_IDS["cash", "KZT"]
+    return [
+        EntryRow(transaction_id=id, wallet_id=cash, amount=-Decimal(amount), balance_after=None),
+        EntryRow(transaction_id=id, wallet_id=to.id, amount=Decimal(amount), balance_after=Decimal(balance)),
+    ]
+
+
+def key_row(id: UUID, of: Purse, for_transaction: UUID) -> KeyRow:
+    return KeyRow(
+        id=id,
+        user_id=of.owner,
+        key="k",
+        fingerprint=b"\x00\xff",
+        transaction_id=for_transaction,
+        balance_after=Decimal("1.00"),
+    )
+
+
+async def load(*wallets: Purse) -> dict[int, WalletRow]:
+    rows, _ = await ledger.load([wallet.id for wallet in wallets], [])
+    return {row.id: row for row in rows}
+
+
+async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str) -> None:
+    alice, bob = await purse(), await purse()
+    async with transaction():
+        book = Book(wallets=(await load(alice, bob)).values(), used_keys=[], rates=None, now=NOW)
+        for order in (alice.deposit("10.00", "k"), alice.send("2.50", bob), bob.withdraw("1.00")):
+            apply(order, book)
+        changes = book.changes
+        await ledger.save(changes.wallets.values(), changes.transactions, changes.entries, changes.keys, [])
+    async with transaction():
+        (key,) = changes.keys
+        rows, keys = await ledger.load([alice.id, bob.id, 4711], [key.id, uuid4()])
+        assert {row.id: row for row in rows} == book.wallets
+        assert keys == [key]
+        ids = [made.id for made in changes.transactions]
+        assert await ledger.transactions([*ids, uuid4()]) == {made.id: made for made in changes.transactions}
+    entries = await Entry.select().order_by(Entry.id)
+    assert [
+        EntryRow(
+            transaction_id=row["transaction"],
+            wallet_id=row["wallet"],
+            amount=row["amount"],
+            balance_after=row["balance_after"],
+        )
+        for row in entries
+    ] == changes.entries, "in the order in which it happened"
+
+
+async def test_system_wallets_are_never_locked_and_have_the_ids_that_the_book_knows(database: str) -> None:
+    async with transaction():
+        assert await ledger.load(SYSTEM_WALLET_IDS.values(), []) == ([], [])
+    rows = await Wallet.select().where(Wallet.system.is_not_null())
+    assert {(row["system"], row["amount_currency"]): row["id"] for row in rows} == SYSTEM_WALLET_IDS
+    assert await ledger.wallet_ids([row["wallet_number"] for row in rows]) == {}
+
+
+async def test_a_loaded_wallet_is_locked_until_the_end_and_is_then_read_anew(patient_database: str) -> None:
+    async with banks(1, "redis://127.0.0.1:1/0") as (bank,):
+        (alice,) = await purses(1, holding="5.00", bank=bank)
+        async with transaction():
+            row = (await load(alice))[alice.id]
+            waiting = asyncio.create_task(bank.perform(alice.withdraw("5.00")))
+            await until_waiting(patient_database)
+            id = new_id()
+            row.amount += 1
+            await ledger.save([row], [movement(id, alice, "1.00")], legs(id, alice, "1.00", "6.00"), [], [])
+        assert (await waiting).balance_after == Decimal("1.00")
+
+
+async def test_find_tells_what_is_there_with_the_balance_it_left_and_nothing_else(database: str) -> None:
+    async with banks(1, "redis://127.0.0.1:1/0") as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        orders: list[Order] = [alice.send("1.00", bob), alice.withdraw("2.00"), bob.deposit("3.00")]
+        made = [await bank.perform(order) for order in orders]
+        asked = [(order.id, order.wallet_id) for order in orders]
+        found = await ledger.find([*asked, (uuid4(), alice.id)])
+        assert found == {
+            order.id: (receipt.transaction, receipt.balance_after) for order, receipt in zip(orders, made, strict=True)
+        }
+
+
+@pytest.mark.parametrize("again", ["key", "fee"])
+async def test_a_second_use_of_a_key_and_a_second_charge_of_a_period_are_refused_and_leave_nothing(
+    database: str, again: str
+) -> None:
+    alice, bob = await purse(), await purse()
+    key = uuid4()
+    first, second = (fee_id(alice.id, NOW),) * 2 if again == "fee" else (new_id(), new_id())
+    keys = [] if again == "fee" else [key]
+
+    async def save(id: UUID, to: Purse) -> None:
+        async with transaction():
+            row = (await load(to))[to.id]
+            row.amount += 1
+            made = movement(id, to, "1.00"), legs(id, to, "1.00", "1.00"), [key_row(each, to, id) for each in keys]
+            await ledger.save([row], [made[0]], made[1], made[2], [])
+
+    await save(first, alice)
+    with pytest.raises(UniqueViolationError):
+        await save(second, bob)
+    assert (await alice.balance(), await bob.balance()) == ("1.00", "0.00")
+    assert (await Transaction.count(), await Entry.count()) == (1, 2)
+
+
+async def test_a_message_that_is_owed_already_is_not_owed_twice(database: str) -> None:
+    alice = await purse()
+    message = MessageRow(event="e", user_id=alice.owner, template="wallet_blocked", params={"a": 'quote " {} \\ ü'})
+    for _ in range(2):
+        async with transaction():
+            await ledger.save([(await load(alice))[alice.id]], [], [], [], [message])
+    (row,) = await Message.select().output(load_json=True)
+    assert (row["params"], row["user"]) == (message.params, alice.owner)
+
+
+async def test_an_exception_rolls_back_and_a_transaction_inside_another_is_refused(database: str) -> None:
+    alice = await purse()
+
+    async def fail() -> None:
+        async with transaction():
+            await Wallet.update({Wallet.name: "gone"}).where(Wallet.id == alice.id)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    assert (await alice.look())["name"] == "My wallet"
+    async with transaction():
+        with pytest.raises(TransactionError):
+            async with transaction():
+                pass
+    async with transaction():
+        assert engine().transaction_exists()
+    assert not engine().transaction_exists()
+
+
+# Each needs one deposit to be there: `$1` is its wallet, `$2` its owner.
+GUARDS = {
+    "transactions are not changed": ('UPDATE "transaction" SET "amount" = 1', IntegrityConstraintViolationError),
+    "transactions are not deleted": ('DELETE FROM "transaction"', IntegrityConstraintViolationError),
+    "transactions are not emptied": ('TRUNCATE "transaction"', IntegrityConstraintViolationError),
+    "entries are not changed": ('UPDATE "entry" SET "amount" = 1', IntegrityConstraintViolationError),
+    "entries are not deleted": ('DELETE FROM "entry"', IntegrityConstraintViolationError),
+    "entries are not emptied": ('TRUNCATE "entry"', IntegrityConstraintViolationError),
+    "wallets are not deleted": ('DELETE FROM "wallet" WHERE "id" = {id}', IntegrityConstraintViolationError),
+    "wallets are not emptied": ('TRUNCATE "wallet" CASCADE', IntegrityConstraintViolationError),
+    "owners are not deleted": ("""DELETE FROM "user" WHERE "id" = '{owner}'""", RestrictViolationError),
+    "no balance is negative": ('UPDATE "wallet" SET "amount" = -0.01 WHERE "id" = {id}', CheckViolationError),
+    "no balance is beyond the limit": (
+        'UPDATE "wallet" SET "amount" = 1000000000000 WHERE "id" = {id}',
+        asyncpg.exceptions.NumericValueOutOfRangeError,
+    ),
+    "no movement is of nothing": (
+        """INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
+            "received_currency") VALUES (gen_random_uuid(), 'DEPOSIT', 0, 'KZT', 0, 'KZT')""",
+        CheckViolationError,
+    ),
+    "one wallet in a currency": (
+        """INSERT INTO "wallet" ("user", "wallet_number", "amount_currency")
+            VALUES ('{owner}', '1234567890', 'KZT')""",
+        UniqueViolationError,
+    ),
+    "one wallet with a number": (
+        """INSERT INTO "wallet" ("user", "wallet_number", "amount_currency")
+            VALUES ('{owner}', '{number}', 'EUR')""",
+        UniqueViolationError,
+    ),
+    "numbers have ten digits": (
+        """INSERT INTO "wallet" ("user", "wallet_number", "amount_currency")
+            VALUES ('{owner}', '12345', 'EUR')""",
+        CheckViolationError,
+    ),
+    "currencies are known": (
+        """UPDATE "wallet" SET "amount_currency" = 'XXX' WHERE "id" = {id}""",
+        CheckViolationError,
+    ),
+    "wallets are somebody's": ('UPDATE "wallet" SET "user" = NULL WHERE "id" = {id}', CheckViolationError),
+    "system wallets are nobody's": (
+        """UPDATE "wallet" SET "user" = '{owner}' WHERE "system" = 'cash'""",
+        CheckViolationError,
+    ),
+    "a second use of a key": (
+        """INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")
+            SELECT "id", "user", "key", "fingerprint", "transaction", "balance_after" FROM "idempotency_key" """,
+        UniqueViolationError,
+    ),
+    "a second transaction with an id": (
+        'INSERT INTO "transaction" SELECT * FROM "transaction"',
+        UniqueViolationError,
+    ),
+}
+
+
+async def test_the_database_itself_refuses_what_must_never_be(database: str) -> None:
+    async with banks(1, "redis://127.0.0.1:1/0") as (bank,):
+        alice = await purse()
+        await bank.perform(alice.deposit("5.00", "k"))
+    async with connected(database) as connection:
+        refusals: dict[str, type[Exception] | None] = {}
+        for rule, (statement, _) in GUARDS.items():
+            refusals[rule] = None
+            try:
+                await connection.execute(statement.format(id=alice.id, owner=alice.owner, number=alice.number))
+            except asyncpg.PostgresError as refused:
+                refusals[rule] = type(refused)
+        assert refusals == {rule: refusal for rule, (_, refusal) in GUARDS.items()}
+    assert await alice.balance() == "5.00"
+
+
+async def test_a_correct_row_passes_the_guards(database: str) -> None:
+    """Otherwise the test above could refuse everything."""
+    alice = await purse()
+    async with connected(database) as connection:
+        for currency in CURRENCIES[1:]:
+            await connection.execute(
+                'INSERT INTO "wallet" ("user", "wallet_number", "amount_currency") VALUES ($1, $2, $3)',
+                alice.owner,
+                f"123456789{len(currency)}" if currency == "EUR" else "1234567800",
+                currency,
+            )
+        await connection.execute('UPDATE "wallet" SET "amount" = 0 WHERE "user" = $1', alice.owner)
