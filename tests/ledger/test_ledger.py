@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from asyncpg.exceptions import (
     CheckViolationError,
-    RestrictViolationError,
     IntegrityConstraintViolationError,
+    RestrictViolationError,
     UniqueViolationError,
 )
 from piccolo.engine.exceptions import TransactionError
