@@ -71,9 +71,10 @@ def test_other_peoples_variables_are_none_of_our_business() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("WALLET_BANK_LANES", "three", "a whole number, not 'three'"),
+        ("WALLET_BANK_LANES", "three", "a whole number of at least 1, not 'three'"),
         ("WALLET_BANK_LANES", "1.5", "a whole number"),
-        ("WALLET_BANK_LANES", "-1", "zero or more"),
+        ("WALLET_BANK_LANES", "-1", "a whole number of at least 1"),
+        ("WALLET_POOL_MAX_SIZE", "-1", "zero or more"),
         ("WALLET_LOCKS_LEASE_SECONDS", "soon", "a number, not 'soon'"),
         ("WALLET_LOCKS_LEASE_SECONDS", "nan", "zero or more"),
         ("WALLET_LOCKS_LEASE_SECONDS", "inf", "zero or more"),
