@@ -19,7 +19,7 @@ ISSUER = AUDIENCE = "wallet"
 ACCESS: Literal["at+jwt"] = "at+jwt"
 REFRESH: Literal["rt+jwt"] = "rt+jwt"
 TOKEN_LENGTH_MAX = 2048
-REMEMBERED_MAX = 10_000
+REMEMBERED_MAX = 20_000
 _CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
 

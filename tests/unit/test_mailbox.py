@@ -14,7 +14,7 @@ from actors.orders import Deposit, Receipt
 from actors.refusals import Overloaded
 
 WALLETS = range(1, 6)
-DEADLINE_TICKS = 20
+DEADLINE_TICKS = 100
 
 
 class Nobody:
@@ -119,7 +119,13 @@ class Post(RuleBasedStateMachine):
         self.boxes.free(some & self.elsewhere)
         self.elsewhere -= some
 
-    @rule(ticks=st.integers(0, DEADLINE_TICKS // 2))
+    @precondition(lambda self: self._count() and self._held())
+    @rule()
+    def the_oldest_expires(self) -> None:
+        oldest = min(box[0].deadline for box in self.waiting.values() if box)
+        self.expire(max(0, int(oldest) - self.now))
+
+    @rule(ticks=st.sampled_from([0, 1, DEADLINE_TICKS // 3]))
     def expire(self, ticks: int) -> None:
         self.now += ticks
         late = [each for box in self.waiting.values() for each in box if each.deadline <= self.now]
@@ -163,7 +169,7 @@ class Post(RuleBasedStateMachine):
 
 
 TestPost = Post.TestCase
-TestPost.settings = settings(max_examples=200, stateful_step_count=60)
+TestPost.settings = settings(max_examples=400, stateful_step_count=60)
 
 
 @pytest.fixture
