@@ -69,6 +69,7 @@ class Bank:
 
         Raises:
             Refusal: it was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
+            Exception: what the database said to this one order and to no other of its batch; nothing has happened.
         """
         wallet_ids = await self._wallet_ids(order)
         if not self._open:
@@ -152,6 +153,7 @@ class Bank:
         await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
         for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
             mail.refuse(TooLate())
+            self._mail_has_come.set()  # what waited behind it may not need the wallet that held it up
 
     async def _drain(self) -> None:
         end = asyncio.get_running_loop().time() + self.limits.drain_seconds

@@ -48,9 +48,8 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
     """
     loop = asyncio.get_running_loop()
-    attempt = 0
+    overtaken = unavailable = 0
     while mails := mails if in_doubt else _in_time(mails, loop.time()):
-        attempt += 1
         culprit: Exception | None = None
         try:
             _answer(mails, await _attempt(mails, rates, in_doubt))
@@ -62,12 +61,14 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
             if not in_doubt:
                 culprit = Overloaded("The wallet is busy. Nothing has happened. Try again in a moment.")
         except UNAVAILABLE as error:
-            if not in_doubt and attempt >= _ATTEMPTS_UNAVAILABLE:
+            unavailable += 1
+            if not in_doubt and unavailable >= _ATTEMPTS_UNAVAILABLE:
                 log.warning("no database for %d orders: %s", len(mails), type(error).__name__)
                 _refuse(mails, DatabaseUnavailable)
                 return
         except _OVERTAKEN as error:
-            culprit = error if attempt >= _ATTEMPTS_OVERTAKEN else None
+            overtaken += 1
+            culprit = error if overtaken >= _ATTEMPTS_OVERTAKEN else None
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
         if culprit:

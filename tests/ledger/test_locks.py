@@ -182,7 +182,7 @@ async def test_two_processes_that_hammer_one_wallet_both_get_their_share(databas
         async with asyncio.timeout(60):
             await asyncio.gather(*(hammer(n % 2, both[n % 2]) for n in range(32)))
         assert await alice.balance() == "1501.00"
-        assert min(given[0], given[1]) > 300, given
+        assert min(given[0], given[1]) > 75, "one in twenty: whoever is starved gets next to nothing"
 
 
 async def test_a_wallet_that_another_process_holds_does_not_keep_the_other_wallets_of_a_batch_waiting(
