@@ -41,6 +41,9 @@ FORWARDS = (
     CREATE TRIGGER wallet_stays BEFORE DELETE OR TRUNCATE ON "wallet"
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history()
     """,
+    # Room on each page for the next version of a row: a balance that changes then touches no index (HOT). Measured: 35 to
+    # 46 µs of PostgreSQL a transfer instead of 77 to 144.
+    'ALTER TABLE "wallet" SET (fillfactor = 50)',
     'CREATE INDEX "entry_wallet_id" ON "entry" ("wallet", "id")',
     'CREATE INDEX "wallet_fee_due" ON "wallet" ("fee_due_at", "id") WHERE "user" IS NOT NULL',
     """
@@ -57,6 +60,7 @@ BACKWARDS = (
     'DROP INDEX "message_due"',
     'DROP INDEX "wallet_fee_due"',
     'DROP INDEX "entry_wallet_id"',
+    'ALTER TABLE "wallet" RESET (fillfactor)',
     'DROP TRIGGER "wallet_stays" ON "wallet"',
     'DROP TRIGGER "entry_is_history" ON "entry"',
     'DROP TRIGGER "transaction_is_history" ON "transaction"',
