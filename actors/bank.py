@@ -15,7 +15,7 @@ from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
 from actors.orders import Order, Receipt, Transfer
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, TooLate
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Stopping, TooLate
 from actors.settlement import settle
 from db.engine import UNAVAILABLE
 
@@ -73,7 +73,7 @@ class Bank:
         """
         wallet_ids = await self._wallet_ids(order)
         if not self._open:
-            raise Overloaded("The server is stopping. Nothing has happened. Try again in a moment.")
+            raise Stopping()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Receipt] = loop.create_future()
         self._mailboxes.put(Mail(order, wallet_ids, answer, loop.time() + self.limits.deadline_seconds))
@@ -93,7 +93,7 @@ class Bank:
                     await self._drain()
         finally:
             for mail in self._mailboxes.expired(math.inf):
-                mail.refuse(Overloaded("The server is stopping. Nothing has happened. Try again in a moment."))
+                mail.refuse(Stopping())
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
         """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""

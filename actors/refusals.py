@@ -76,6 +76,12 @@ class Overloaded(Refusal):
     retry_after_seconds = 1
 
 
+class Stopping(Overloaded):
+    """This process finishes what it has accepted, and takes nothing new."""
+
+    detail = "The server is stopping. Nothing has happened. Try again in a moment."
+
+
 class TooLate(Overloaded):
     """The order's deadline has passed while it waited."""
 

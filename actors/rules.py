@@ -129,7 +129,12 @@ def settle_fee_if_blocked(wallet: WalletRow, book: Book) -> None:
 def fee_for(wallet: WalletRow, book: Book) -> tuple[Decimal, Decimal | None]:
     """The monthly fee in the wallet's currency, at least a cent, and the rate used. Raises `RatesUnavailable`."""
     rate = book.rate(FEE_CURRENCY, wallet.currency)
-    return (MONTHLY_FEE if rate is None else max(convert(MONTHLY_FEE, rate), CENT)), rate
+    return fee_at(rate), rate
+
+
+def fee_at(rate: Decimal | None) -> Decimal:
+    """The monthly fee at a rate from its own currency; None stands for that currency itself."""
+    return MONTHLY_FEE if rate is None else max(convert(MONTHLY_FEE, rate), CENT)
 
 
 def pay_fee(wallet: WalletRow, fee: Decimal, rate: Decimal | None, book: Book) -> Receipt:

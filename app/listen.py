@@ -31,26 +31,22 @@ def listen(host: str, port: int, *, processes: int = 1) -> list[socket.socket]:
         PortTaken: somebody else listens there, or we may not.
     """
     # Asked first without sharing: otherwise a second `wallet` of the same user would join in unnoticed.
-    first = _bind(host, port, shared=False)
+    first = _listen(host, port, shared=False)
     if processes == 1:
         return [first]
     port = first.getsockname()[1]
     first.close()
-    listeners = [_bind(host, port, shared=True) for _ in range(processes)]
-    for listener in listeners:
-        listener.listen(BACKLOG)
-    return listeners
+    return [_listen(host, port, shared=True) for _ in range(processes)]
 
 
-def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
-        if not shared:  # two that only bind may share an address; the one that listens has it
-            listener.listen(BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

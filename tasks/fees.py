@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from actors.bank import Bank
-from actors.money import CENT, CURRENCIES, Rates, convert
+from actors.money import CURRENCIES, Rates
 from actors.orders import ChargeFee, Receipt
 from actors.refusals import Refusal
-from actors.rules import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE
+from actors.rules import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from db.tables import Wallet
 
 # A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.
@@ -93,7 +93,7 @@ def _payable(rates: Rates | None) -> str:
     fees: dict[str, Decimal] = {FEE_CURRENCY: MONTHLY_FEE}
     if rates:
         for currency in set(CURRENCIES) - {FEE_CURRENCY}:
-            fees[currency] = max(convert(MONTHLY_FEE, rates.rate(FEE_CURRENCY, currency)), CENT)
+            fees[currency] = fee_at(rates.rate(FEE_CURRENCY, currency))
     return "{" + ",".join(f'"{currency}":"{fee}"' for currency, fee in fees.items()) + "}"
 
 
