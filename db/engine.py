@@ -67,6 +67,9 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
             # A client that vanished inside a transaction must not hold its row locks for long.
             "idle_in_transaction_session_timeout": "10s",
             "lock_timeout": f"{int(pool.lock_timeout_seconds * 1000)}ms",
+            # A prepared statement's plan may date from when a table was empty and a scan of it was cheapest. It is kept
+            # while the table grows, and every batch would read every key. All that is asked here has an index.
+            "enable_seqscan": "off",
         },
     )
     try:

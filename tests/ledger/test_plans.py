@@ -1,0 +1,51 @@
+"""How PostgreSQL finds rows: by an index, also in tables that were empty when a statement was first prepared."""
+
+from app.parameters import EARLIEST, LATEST
+from app.queries import history, wallet_of, wallets_of
+from db import ledger
+from db.engine import Pool, connection_pool
+from db.transaction import transaction
+from tests.conftest import assert_audit
+from tests.ledger.people import banks, connected, performed, purses, receipts, until
+
+_ROUNDS = 12  # PostgreSQL plans anew for each of the first five executions, and may keep a plan from then on
+
+
+async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_when_it_was_planned(
+    database_url: str, redis_url: str
+) -> None:
+    async with connection_pool(Pool()), banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+    async with connected(database_url) as connection:
+        await connection.execute("VACUUM (ANALYZE)")  # now PostgreSQL knows how small the tables are
+    before = await _scans(database_url)
+
+    async with connection_pool(Pool()), banks(1, redis_url) as (bank,):
+        for number in range(_ROUNDS):
+            sent = [alice.send("1.00", bob, f"{number}-{each}") for each in range(5)]
+            came_to = await performed(bank, [*sent, sent[0], bob.deposit("1.00"), bob.withdraw("1.00")])
+            assert len(receipts(came_to)) == 8
+            await wallets_of(alice.owner)
+            await wallet_of(alice.owner, alice.id)
+            await history(alice.id, limit=5, operation_type=None, since=EARLIEST, until=LATEST, cursor=None)
+            assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
+            async with transaction():
+                assert await ledger.find([(order.id, alice.id) for order in sent])
+
+    assert await _scans(database_url) == before
+    await assert_audit()  # last: proving everything is what reads everything
+
+
+async def _scans(database_url: str) -> dict[str, int]:
+    """How often each table was read from end to end, once nobody else is connected: what they did is counted then."""
+    async with connected(database_url) as connection:
+
+        async def alone() -> bool:
+            others = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return bool(await connection.fetchval(others) == 0)
+
+        await until(alone)
+        rows = await connection.fetch("SELECT relname, seq_scan FROM pg_stat_user_tables")
+        return {row["relname"]: row["seq_scan"] for row in rows}
