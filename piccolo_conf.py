@@ -1,4 +1,4 @@
-"""Piccolo's configuration: the engine, from `DATABASE_URL`, and the one app whose tables it migrates."""
+"""Piccolo's configuration: the engine, from `DATABASE_URL`, and the apps whose tables it knows."""
 
 import os
 
@@ -16,4 +16,6 @@ class Engine(PostgresEngine):
 # Without DATABASE_URL the commands that need no database (the migration check, the OpenAPI document) still import.
 DB = Engine(config={"dsn": os.environ.get("DATABASE_URL", "postgresql://localhost/wallet")})
 
-APP_REGISTRY = AppRegistry(apps=["db.piccolo_app"])
+APP_REGISTRY = AppRegistry(
+    apps=["db.piccolo_app", "piccolo.apps.user.piccolo_app", "piccolo_api.session_auth.piccolo_app"]
+)

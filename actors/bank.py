@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated
+from uuid import UUID
 
 from msgspec import Meta, Struct
 
@@ -14,9 +15,10 @@ from actors.directory import Directory
 from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
-from actors.orders import Order, Receipt, Transfer
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Stopping, TooLate
+from actors.orders import Order, Receipt, Reverse, Transfer
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Stopping, TooLate, TransactionNotFound
 from actors.settlement import settle
+from db import ledger
 from db.engine import UNAVAILABLE
 
 log = logging.getLogger(__name__)
@@ -97,13 +99,22 @@ class Bank:
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
         """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""
-        if not isinstance(order, Transfer):
-            return (order.wallet_id,)
         try:
-            receiver_id = await self._directory.wallet_id(order.receiver_number)
+            if isinstance(order, Transfer):
+                receiver_id = await self._directory.wallet_id(order.receiver_number)
+                return (order.wallet_id,) if receiver_id is None else (order.wallet_id, receiver_id)
+            if isinstance(order, Reverse):
+                return await self._wallets_of(order.transaction_id)
         except UNAVAILABLE:
             raise DatabaseUnavailable() from None
-        return (order.wallet_id,) if receiver_id is None else (order.wallet_id, receiver_id)
+        return (order.wallet_id,)
+
+    async def _wallets_of(self, transaction_id: UUID) -> tuple[int, ...]:
+        """Who received, and who sent. Raises `TransactionNotFound`."""
+        found = (await ledger.transactions([transaction_id])).get(transaction_id)
+        if found is None:
+            raise TransactionNotFound()
+        return tuple(id for id in (found.receiver_id, found.sender_id) if id is not None)
 
     async def _lane(self) -> None:
         """Empty the mailboxes, a batch at a time."""

@@ -5,24 +5,24 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from actors.money import AMOUNT_MAX, CURRENCIES, Rates, convert
 from actors.orders import IdempotencyKey
 from actors.refusals import AmountTooSmall, RatesUnavailable, WalletNotFound
-from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
 DEPOSIT, WITHDRAW, TRANSFER, FEE = "DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"
 
-# The ids that the first migration gives to the system wallets: three of each, in the order of the currencies.
+# The ids that the migrations give to the system wallets: three of each, in the order of the currencies.
 SYSTEM_WALLET_IDS: dict[tuple[str, str], int] = {
     (system, currency): 3 * row + column + 1
-    for row, system in enumerate(("cash", "fees", "exchange"))
+    for row, system in enumerate(("cash", "fees", "exchange", "adjustments"))
     for column, currency in enumerate(CURRENCIES)
 }
 
 # The system wallet on the other side of a movement that has only one wallet of a person.
-_CONTRA = {DEPOSIT: "cash", WITHDRAW: "cash", FEE: "fees"}
+CONTRA = {DEPOSIT: "cash", WITHDRAW: "cash", FEE: "fees"}
 
 
 class UsedKey(Struct, frozen=True):
@@ -30,16 +30,6 @@ class UsedKey(Struct, frozen=True):
 
     row: KeyRow
     transaction: TransactionRow
-
-
-class Changes(Struct):
-    """What a batch has changed, in the order in which it happened: what the ledger has to save."""
-
-    wallets: dict[int, WalletRow] = field(default_factory=dict)
-    transactions: list[TransactionRow] = field(default_factory=list)
-    entries: list[EntryRow] = field(default_factory=list)
-    keys: list[KeyRow] = field(default_factory=list)
-    messages: list[MessageRow] = field(default_factory=list)
 
 
 class Book:
@@ -50,11 +40,18 @@ class Book:
     """
 
     def __init__(
-        self, *, wallets: Iterable[WalletRow], used_keys: Iterable[UsedKey], rates: Rates | None, now: datetime
+        self,
+        *,
+        wallets: Iterable[WalletRow],
+        used_keys: Iterable[UsedKey],
+        rates: Rates | None,
+        now: datetime,
+        originals: Iterable[OriginalRow] = (),
     ) -> None:
         self.wallets = {wallet.id: wallet for wallet in wallets}
         self.numbers = {wallet.number: wallet for wallet in self.wallets.values()}
         self.used_keys = {key.row.id: key for key in used_keys}
+        self.originals = {original.transaction.id: original for original in originals}
         self.rates = rates
         self.now = now
         self.changes = Changes()
@@ -124,11 +121,14 @@ class Book:
         amount: Decimal,
         received: Decimal | None = None,
         rate: Decimal | None = None,
+        contra: str | None = None,
+        reverses: UUID | None = None,
     ) -> TransactionRow:
         """
         Move money and write it down: balances, one transaction, and entries that sum to zero in each currency.
 
-        The caller has made sure that it may happen. `received` is in the receiver's currency, `amount` if not given.
+        The caller has made sure that it may happen. `received` is in the receiver's currency, `amount` if not given;
+        `contra` is the system wallet on the side that has no person's, if not that of the operation.
         """
         received = amount if received is None else received
         currency = (sender or receiver).currency  # type: ignore[union-attr]  # a movement has at least one wallet
@@ -144,13 +144,14 @@ class Book:
             sender_id=sender.id if sender else None,
             receiver_id=receiver.id if receiver else None,
             created_at=self.now,
+            reverses=reverses,
         )
         self.changes.transactions.append(transaction)
         if sender:
             self._move(id, sender, -amount)
         if sender is None or receiver is None:
-            contra = SYSTEM_WALLET_IDS[_CONTRA[operation_type], currency]
-            self._entry(id, contra, amount if sender else -amount)
+            contra_id = SYSTEM_WALLET_IDS[contra or CONTRA[operation_type], currency]
+            self._entry(id, contra_id, amount if sender else -amount)
         elif currency != received_currency:
             self._entry(id, SYSTEM_WALLET_IDS["exchange", currency], amount)
             self._entry(id, SYSTEM_WALLET_IDS["exchange", received_currency], -received)

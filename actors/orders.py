@@ -66,15 +66,60 @@ class ChargeFee(Struct, frozen=True, kw_only=True):
         return fee_id(self.wallet_id, self.due_at)
 
 
-Order = Deposit | Withdraw | Transfer | ChargeFee
+class StaffMember(Struct, frozen=True):
+    """Who of the staff asks: kept with the reason in their log."""
+
+    id: int
+    name: str
+
+
+class Adjust(Struct, frozen=True, kw_only=True):
+    """A balance put right by staff, against the system wallet for adjustments."""
+
+    id: UUID
+    staff: StaffMember
+    wallet_id: int
+    amount: Decimal  # in the wallet's currency, two decimals: positive is a credit, negative a debit
+    reason: str
+    key: IdempotencyKey | None = None
+
+
+class Reverse(Struct, frozen=True, kw_only=True):
+    """A transaction undone by staff: the same money back, by a new transaction that points at the first."""
+
+    id: UUID
+    staff: StaffMember
+    transaction_id: UUID
+    reason: str
+
+
+class Freeze(Struct, frozen=True, kw_only=True):
+    """No money in or out of a wallet until staff say otherwise."""
+
+    id: UUID
+    staff: StaffMember
+    wallet_id: int
+    reason: str
+
+
+class Unfreeze(Struct, frozen=True, kw_only=True):
+    """The end of a freeze."""
+
+    id: UUID
+    staff: StaffMember
+    wallet_id: int
+    reason: str
+
+
+Order = Deposit | Withdraw | Transfer | ChargeFee | Adjust | Reverse | Freeze | Unfreeze
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
     """
     What an order did.
 
-    `transaction` is None where there was nothing to do: a fee that was not due any more, or could not be paid and
-    blocked the wallet. `balance_after` is that of the acting wallet right after the transaction.
+    `transaction` is None where no money moved: a fee that was not due any more, or could not be paid and blocked the
+    wallet; a freeze and its end. `balance_after` is that of the acting wallet right after the transaction.
     """
 
     transaction: TransactionRow | None
@@ -82,6 +127,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     sender_number: str | None = None
     receiver_number: str | None = None
     blocked: bool = False  # a fee that could not be paid
+    unchanged: bool = False  # a freeze of a frozen wallet, or the end of a freeze that was none
     replayed: bool = False
 
 

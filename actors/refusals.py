@@ -28,6 +28,12 @@ class WalletBlocked(Refusal):
     detail = "A monthly fee could not be paid. The wallet sends again once it has received enough to pay it."
 
 
+class WalletFrozen(Refusal):
+    code = "wallet_frozen"
+    title = "The wallet is frozen."
+    detail = "No money moves in or out of it until our staff release it. Contact support."
+
+
 class SameWallet(Refusal):
     code = "same_wallet"
     title = "Sender and receiver are the same wallet."
@@ -51,6 +57,18 @@ class WalletNotFound(Refusal):
     code = "wallet_not_found"
     title = "There is no such wallet."
     detail = "Check the wallet's id or number."
+
+
+class TransactionNotFound(Refusal):
+    status = 404
+    code = "transaction_not_found"
+    title = "There is no such transaction."
+    detail = "Check the transaction's id."
+
+
+class NotReversible(Refusal):
+    code = "not_reversible"
+    title = "The transaction can't be reversed."
 
 
 class IdempotencyKeyReused(Refusal):

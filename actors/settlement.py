@@ -19,7 +19,7 @@ from asyncpg.exceptions import (
 from actors.book import Book, UsedKey
 from actors.mailbox import Mail
 from actors.money import Rates
-from actors.orders import Receipt
+from actors.orders import Receipt, Reverse
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
 from actors.rules import apply
 from db import ledger
@@ -90,9 +90,7 @@ async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> li
         outcomes = [done.get(position) or _apply(mail, book) for position, mail in enumerate(mails)]
         changes = book.changes
         if changes.wallets:
-            await ledger.save(
-                changes.wallets.values(), changes.transactions, changes.entries, changes.keys, changes.messages
-            )
+            await ledger.save(changes)
     return outcomes
 
 
@@ -102,7 +100,9 @@ async def _open_book(mails: list[Mail], rates: Rates | None) -> Book:
     wallets, key_rows = await ledger.load(wallet_ids, key_ids)
     used = await ledger.transactions([row.transaction_id for row in key_rows]) if key_rows else {}
     used_keys = [UsedKey(row, used[row.transaction_id]) for row in key_rows]
-    return Book(wallets=wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC))
+    to_reverse = [mail.order.transaction_id for mail in mails if isinstance(mail.order, Reverse)]
+    originals = await ledger.originals(to_reverse) if to_reverse else []
+    return Book(wallets=wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC), originals=originals)
 
 
 async def _already_done(mails: list[Mail], book: Book) -> dict[int, Receipt]:

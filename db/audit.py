@@ -2,7 +2,8 @@
 Proves the ledger on a live database, in one snapshot and a few set-based statements.
 
 Entries sum to zero for each transaction and currency; every balance is the sum of its entries and the last one's
-`balance_after`; the chain of `balance_after` has no gap; each transaction's entries say what the transaction says.
+`balance_after`; the chain of `balance_after` has no gap; each transaction's entries say what the transaction says;
+what staff did is in their log.
 """
 
 from datetime import UTC, datetime
@@ -90,6 +91,28 @@ _RULES = {
         ) c
         WHERE c."balance_after" IS NULL OR c."balance_after" < 0 OR c."balance_after" <> c."before" + c."amount"
             OR (c."last" AND c."balance_after" <> c."present")
+    """,
+    "a reversal moves back, once, what its first transaction moved": """
+        SELECT r."id"::text AS "place" FROM "transaction" r LEFT JOIN "transaction" t ON t."id" = r."reverses"
+        WHERE r."reverses" IS NOT NULL AND (
+            t."id" IS NULL OR t."reverses" IS NOT NULL OR r."amount" <> t."received_amount"
+            OR r."received_amount" <> t."amount" OR r."amount_currency" <> t."received_currency"
+            OR r."received_currency" <> t."amount_currency" OR r."sender" IS DISTINCT FROM t."receiver"
+            OR r."receiver" IS DISTINCT FROM t."sender"
+        )
+    """,
+    "what staff moved is in their log, and nothing else is": """
+        SELECT coalesce(moved."id", a."id")::text AS "place"
+        FROM (
+            SELECT "id", 'REVERSE' AS "action" FROM "transaction" WHERE "reverses" IS NOT NULL
+            UNION
+            SELECT e."transaction", 'ADJUST' FROM "entry" e JOIN "wallet" w ON w."id" = e."wallet"
+            JOIN "transaction" t ON t."id" = e."transaction"
+            WHERE w."system" = 'adjustments' AND t."reverses" IS NULL
+        ) moved
+        FULL JOIN (SELECT * FROM "staff_action" WHERE "action" IN ('ADJUST', 'REVERSE')) a
+            ON a."id" = moved."id" AND a."transaction" = moved."id" AND a."action" = moved."action"
+        WHERE moved."id" IS NULL OR a."id" IS NULL
     """,
     "an idempotency key belongs to a transaction": """
         SELECT 'key ' || k."id" AS "place" FROM "idempotency_key" k

@@ -12,20 +12,20 @@ from uuid import UUID
 
 import msgspec
 
-from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+from db.rows import Changes, EntryRow, KeyRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from db.tables import Wallet
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
 # keys that point at a wallet. Ids are locked in order, so two batches can't wait for each other.
 _LOAD = """
 WITH locked AS MATERIALIZED (
-    SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at"
+    SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at"
     FROM "wallet" WHERE "id" = ANY({}::bigint[]) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
 )
 SELECT *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint", NULL::uuid AS "transaction"
 FROM locked
 UNION ALL
-SELECT NULL, "user", NULL, NULL, "balance_after", NULL, NULL, "id", "key", "fingerprint", "transaction"
+SELECT NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, "id", "key", "fingerprint", "transaction"
 FROM "idempotency_key" WHERE "id" = ANY({}::uuid[])
 """
 
@@ -39,6 +39,14 @@ JOIN "transaction" t ON t."id" = asked."id"
 """
 
 _TRANSACTIONS = 'SELECT * FROM "transaction" WHERE "id" = ANY({}::uuid[])'
+
+# By its own id, since what staff do that moves money is logged under the id of the transaction.
+_ORIGINALS = """
+SELECT t.*, EXISTS (
+    SELECT 1 FROM "staff_action" a WHERE a."id" = t."id" AND a."action" = 'ADJUST'
+) AS "adjusted", EXISTS (SELECT 1 FROM "transaction" r WHERE r."reverses" = t."id") AS "reversed"
+FROM "transaction" t WHERE t."id" = ANY({}::uuid[])
+"""
 
 _WALLET_IDS = """
 SELECT "id", "wallet_number" FROM "wallet" WHERE "wallet_number" = ANY({}::text[]) AND "user" IS NOT NULL
@@ -54,9 +62,9 @@ WITH balances AS (
     WHERE "wallet"."id" = c."id"
 ), transactions AS (
     INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
-        "received_currency", "exchange_rate", "sender", "receiver", "created_at")
+        "received_currency", "exchange_rate", "sender", "receiver", "created_at", "reverses")
     SELECT * FROM unnest({}::uuid[], {}::text[], {}::numeric[], {}::text[], {}::numeric[], {}::text[], {}::numeric[],
-        {}::bigint[], {}::bigint[], {}::timestamptz[])
+        {}::bigint[], {}::bigint[], {}::timestamptz[], {}::uuid[])
 ), keys AS (
     INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")
     SELECT * FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bytea[], {}::uuid[], {}::numeric[])
@@ -73,6 +81,17 @@ INSERT INTO "message" ("event", "user", "template", "params")
 SELECT "event", "user", "template", "params"::jsonb
 FROM unnest({}::text[], {}::uuid[], {}::text[], {}::text[]) AS m("event", "user", "template", "params")
 ON CONFLICT ("event") DO NOTHING
+"""
+
+_FREEZE = """
+UPDATE "wallet" SET "frozen_at" = c."frozen_at"
+FROM unnest({}::bigint[], {}::timestamptz[]) AS c("id", "frozen_at") WHERE "wallet"."id" = c."id"
+"""
+
+_LOG = """
+INSERT INTO "staff_action" ("id", "staff", "staff_name", "action", "wallet", "transaction", "reason", "created_at")
+SELECT * FROM unnest({}::uuid[], {}::bigint[], {}::text[], {}::text[], {}::bigint[], {}::uuid[], {}::text[],
+    {}::timestamptz[])
 """
 
 
@@ -96,6 +115,7 @@ async def load(wallet_ids: Collection[int], key_ids: Collection[UUID]) -> tuple[
                     amount=row["amount"],
                     is_active=row["is_active"],
                     fee_due_at=row["fee_due_at"],
+                    frozen_at=row["frozen_at"],
                 )
             )
         else:
@@ -117,6 +137,18 @@ async def transactions(ids: Collection[UUID]) -> dict[UUID, TransactionRow]:
     return {row["id"]: transaction_row(row) for row in await Wallet.raw(_TRANSACTIONS, list(ids))}
 
 
+async def originals(ids: Collection[UUID]) -> list[OriginalRow]:
+    """
+    The transactions with these ids, and whether each was an adjustment and has been reversed.
+
+    A reversal that another process is just saving is not seen, and is refused by the index on `reverses`.
+    """
+    return [
+        OriginalRow(transaction=transaction_row(row), adjusted=row["adjusted"], reversed=row["reversed"])
+        for row in await Wallet.raw(_ORIGINALS, list(ids))
+    ]
+
+
 async def find(asked: Sequence[tuple[UUID, int]]) -> dict[UUID, tuple[TransactionRow, Decimal]]:
     """
     Which of these transactions are there, each with the balance it left in the wallet named beside it.
@@ -132,32 +164,30 @@ async def wallet_ids(numbers: Collection[str]) -> dict[str, int]:
     return {row["wallet_number"]: row["id"] for row in await Wallet.raw(_WALLET_IDS, list(numbers))}
 
 
-async def save(
-    wallets: Collection[WalletRow],
-    transactions: Sequence[TransactionRow],
-    entries: Sequence[EntryRow],
-    keys: Sequence[KeyRow],
-    messages: Sequence[MessageRow],
-) -> None:
+async def save(changes: Changes) -> None:
     """
-    Write what a batch has changed, in one statement; a second one where messages are owed, which is rare.
+    Write what a batch has changed: one statement, and one more for each of the things that are rare.
 
     Raises:
-        asyncpg.UniqueViolationError: a key, or a period's fee, was used elsewhere since `load`.
+        asyncpg.UniqueViolationError: a key, a period's fee or a reversal was written elsewhere since `load`.
     """
     await Wallet.raw(
         _SAVE,
-        *_columns(wallets, ("id", "amount", "is_active", "fee_due_at")),
-        *_columns(transactions, TransactionRow.__struct_fields__),
-        *_columns(keys, KeyRow.__struct_fields__),
-        *_columns(entries, EntryRow.__struct_fields__),
+        *_columns(changes.wallets.values(), ("id", "amount", "is_active", "fee_due_at")),
+        *_columns(changes.transactions, TransactionRow.__struct_fields__),
+        *_columns(changes.keys, KeyRow.__struct_fields__),
+        *_columns(changes.entries, EntryRow.__struct_fields__),
     )
-    if messages:
+    if changes.messages:
         await Wallet.raw(
             _OWE,
-            *_columns(messages, ("event", "user_id", "template")),
-            [msgspec.json.encode(message.params).decode() for message in messages],
+            *_columns(changes.messages, ("event", "user_id", "template")),
+            [msgspec.json.encode(message.params).decode() for message in changes.messages],
         )
+    if changes.frozen:
+        await Wallet.raw(_FREEZE, list(changes.frozen), list(changes.frozen.values()))
+    if changes.staff_actions:
+        await Wallet.raw(_LOG, *_columns(changes.staff_actions, StaffActionRow.__struct_fields__))
 
 
 def _columns(rows: Iterable[Any], names: Sequence[str]) -> list[list[Any]]:
@@ -178,4 +208,5 @@ def transaction_row(row: dict[str, Any]) -> TransactionRow:
         sender_id=row["sender"],
         receiver_id=row["receiver"],
         created_at=row["created_at"],
+        reverses=row["reverses"],
     )

@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 # `gc=False`: these hold no containers that could refer back to them, and a batch makes thousands.
 
@@ -19,10 +19,15 @@ class WalletRow(Struct, kw_only=True):
     amount: Decimal
     is_active: bool
     fee_due_at: datetime | None
+    frozen_at: datetime | None = None
 
 
 class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
-    """One movement, as people see it. `sender_id` and `receiver_id` are wallets; None is the outside world."""
+    """
+    One movement, as people see it. `sender_id` and `receiver_id` are wallets; None is the outside world.
+
+    `reverses` is the transaction that this one undoes.
+    """
 
     id: UUID
     operation_type: str
@@ -34,6 +39,7 @@ class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
     sender_id: int | None
     receiver_id: int | None
     created_at: datetime
+    reverses: UUID | None = None
 
 
 class EntryRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -63,3 +69,36 @@ class MessageRow(Struct, frozen=True, kw_only=True, gc=False):
     user_id: UUID
     template: str
     params: dict[str, str]
+
+
+class StaffActionRow(Struct, frozen=True, kw_only=True, gc=False):
+    """What somebody of the staff did, and why. `id` is the order's: where money moved, also its transaction's."""
+
+    id: UUID
+    staff_id: int
+    staff_name: str
+    action: str
+    wallet_id: int | None
+    transaction_id: UUID | None
+    reason: str
+    created_at: datetime
+
+
+class OriginalRow(Struct, kw_only=True):
+    """A transaction that is to be reversed."""
+
+    transaction: TransactionRow
+    adjusted: bool  # it was an adjustment by staff
+    reversed: bool
+
+
+class Changes(Struct):
+    """What a batch has changed, in the order in which it happened: what the ledger has to save."""
+
+    wallets: dict[int, WalletRow] = field(default_factory=dict)
+    transactions: list[TransactionRow] = field(default_factory=list)
+    entries: list[EntryRow] = field(default_factory=list)
+    keys: list[KeyRow] = field(default_factory=list)
+    messages: list[MessageRow] = field(default_factory=list)
+    frozen: dict[int, datetime | None] = field(default_factory=dict)
+    staff_actions: list[StaffActionRow] = field(default_factory=list)

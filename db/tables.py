@@ -47,7 +47,7 @@ class Wallet(Table, tablename="wallet"):
     """
     A balance in one currency. Only `actors` changes `amount`, `is_active` and `fee_due_at`.
 
-    System wallets (`system` is `cash`, `fees` or `exchange`) have no user, and their `amount` stays 0: their
+    System wallets (`system`: `cash`, `fees`, `exchange`, `adjustments`) have no user, and their `amount` stays 0: their
     balance is the sum of their entries, so no row of theirs is ever hot.
     """
 
@@ -60,6 +60,7 @@ class Wallet(Table, tablename="wallet"):
     amount_currency = Varchar(length=3, default="KZT")
     is_active = Boolean(default=True, help_text="False while a due fee can't be paid.")
     fee_due_at = Timestamptz(null=True, default=None)
+    frozen_at = Timestamptz(null=True, default=None, help_text="Since when staff let nothing in or out; null if not.")
     created_at = Timestamptz(default=TimestamptzNow())
     updated_at = Timestamptz(default=TimestamptzNow())
 
@@ -89,6 +90,7 @@ class Transaction(Table, tablename="transaction"):
     sender = BigInt(null=True, default=None)
     receiver = BigInt(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
+    reverses = UUID(null=True, default=None, help_text="The transaction that this one undoes. Each at most once.")
 
     transaction_amounts_positive = Check('"amount" > 0 AND "received_amount" > 0')
 
@@ -117,6 +119,26 @@ class IdempotencyKey(Table, tablename="idempotency_key"):
     transaction = UUID(default=None)
     balance_after = Numeric(digits=AMOUNT_DIGITS)
     created_at = Timestamptz(default=TimestamptzNow())
+
+
+class StaffAction(Table, tablename="staff_action"):
+    """
+    What somebody of the staff did to money or to a wallet, and why. Never updated, never deleted.
+
+    Written in the same commit as what it tells of. `id` is that of the transaction, where money moved.
+    """
+
+    id = UUID(primary_key=True, default=None)
+    staff = BigInt(help_text="The login's id.")
+    staff_name = Varchar(length=100, help_text="Its name at that time.")
+    action = Varchar(length=16, help_text="ADJUST, REVERSE, FREEZE or UNFREEZE.")
+    wallet = BigInt(null=True, default=None)
+    transaction = UUID(null=True, default=None)
+    reason = Varchar(length=500)
+    created_at = Timestamptz(default=TimestamptzNow())
+
+    staff_action_known = Check("\"action\" IN ('ADJUST', 'REVERSE', 'FREEZE', 'UNFREEZE')")
+    staff_action_has_a_reason = Check('length(trim("reason")) > 0')
 
 
 class RefreshToken(Table, tablename="refresh_token"):

@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from actors.bank import Bank
+from actors.fees import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from actors.money import CURRENCIES, Rates
 from actors.orders import ChargeFee, Receipt
 from actors.refusals import Refusal
-from actors.rules import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from db.tables import Wallet
 
 # A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.
@@ -24,7 +24,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # A blocked wallet owes no further fees, but is asked once more when its balance would pay the one it owes: the rate
 # may have moved, or there was none when the money came in.
 _DUE = """
-FROM wallet WHERE "user" IS NOT NULL AND fee_due_at <= {}
+FROM wallet WHERE "user" IS NOT NULL AND frozen_at IS NULL AND fee_due_at <= {}
     AND (is_active OR amount >= (({}::jsonb) ->> amount_currency)::numeric)
 """
 _CHUNK = f"SELECT id, fee_due_at {_DUE} AND (fee_due_at, id) > ({{}}, {{}}) ORDER BY fee_due_at, id LIMIT {{}}"

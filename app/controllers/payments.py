@@ -20,6 +20,7 @@ from actors.refusals import (
     RatesUnavailable,
     SameWallet,
     WalletBlocked,
+    WalletFrozen,
     WalletNotFound,
 )
 from app.auth import SIGNED_OUT, Caller, signed_in
@@ -28,7 +29,7 @@ from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, ins
 from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import OperationType, TransactionView, history, receipt_view, wallet_of
 
-_ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
+_ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
 _SENDING = (InsufficientFunds, WalletBlocked)
 _SENT = "The transaction. `balance_after` is that of your wallet."
 

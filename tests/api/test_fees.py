@@ -10,7 +10,7 @@ import pytest
 from litestar import Litestar
 
 from actors.bank import Bank
-from actors.rules import FEE_PERIOD
+from actors.fees import FEE_PERIOD
 from app.settings import Settings
 from db.tables import Message, Transaction, Wallet
 from tasks.fees import FeesCharged, charge_due_fees

@@ -15,7 +15,20 @@ from msgspec import Struct
 from actors.bank import Bank, Limits
 from actors.locks import Lease, Locks
 from actors.money import Rates
-from actors.orders import Deposit, IdempotencyKey, Order, Receipt, Transfer, Withdraw, new_id
+from actors.orders import (
+    Adjust,
+    Deposit,
+    Freeze,
+    IdempotencyKey,
+    Order,
+    Receipt,
+    Reverse,
+    StaffMember,
+    Transfer,
+    Unfreeze,
+    Withdraw,
+    new_id,
+)
 from actors.refusals import Refusal
 from db.tables import User, Wallet
 
@@ -28,6 +41,9 @@ RATES = Rates(
     as_of=datetime.now(UTC),
     valid_until=datetime.now(UTC) + timedelta(days=1),
 )
+
+AYAN = StaffMember(7, "ayan")
+STAFF_KEYS = UUID(int=7)
 
 _numbers = count(1)
 
@@ -59,6 +75,25 @@ class Purse(Struct, frozen=True, kw_only=True):
             amount=Decimal(amount),
             key=self._key(key),
         )
+
+    def adjust(self, amount: str, key: str | None = None) -> Adjust:
+        """A correction by staff: positive is a credit."""
+        return Adjust(
+            id=new_id(),
+            staff=AYAN,
+            wallet_id=self.id,
+            amount=Decimal(amount),
+            reason="counted wrong",
+            key=IdempotencyKey(user_id=STAFF_KEYS, key=key) if key else None,
+        )
+
+    def freeze(self) -> Freeze:
+        """By staff."""
+        return Freeze(id=new_id(), staff=AYAN, wallet_id=self.id, reason="stolen phone")
+
+    def unfreeze(self) -> Unfreeze:
+        """By staff."""
+        return Unfreeze(id=new_id(), staff=AYAN, wallet_id=self.id, reason="found again")
 
     async def look(self) -> dict[str, Any]:
         """The row as it is."""
@@ -101,6 +136,12 @@ async def purses(number: int, *, holding: str, bank: Bank) -> list[Purse]:
     made = [await purse() for _ in range(number)]
     await asyncio.gather(*(bank.perform(each.deposit(holding)) for each in made))
     return made
+
+
+def reversal(of: Receipt) -> Reverse:
+    """What a receipt tells of, undone by staff."""
+    assert of.transaction
+    return Reverse(id=new_id(), staff=AYAN, transaction_id=of.transaction.id, reason="sent by mistake")
 
 
 @asynccontextmanager

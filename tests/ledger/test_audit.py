@@ -9,7 +9,7 @@ from msgspec import Struct
 from db import audit as auditing
 from db.audit import FINDINGS_MAX, AuditReport, audit
 from db.engine import Pool, connection_pool
-from tests.ledger.people import banks, connected, purses, row_held
+from tests.ledger.people import banks, connected, purses, reversal, row_held
 
 ZERO_SUM = "a transaction's entries sum to zero in each currency"
 BELONGS = "every entry belongs to a transaction and a wallet"
@@ -18,16 +18,23 @@ SOMEBODY = "every transaction moves money of somebody"
 SUM = "a balance is the sum of its entries"
 CHAIN = "each entry's balance follows from the one before, and the last is the wallet's"
 KEY = "an idempotency key belongs to a transaction"
+MIRROR = "a reversal moves back, once, what its first transaction moved"
+STAFF = "what staff moved is in their log, and nothing else is"
 SYSTEM = "system wallets keep no balance of their own"
 
 
 class Used(Struct, frozen=True, kw_only=True):
-    """A ledger in which a little has happened: Alice got 100.00, sent 30.00 to Bob, and Bob took 10.00 out."""
+    """
+    A ledger in which a little has happened: Alice got 100.00, sent 30.00 to Bob, and Bob took 10.00 out.
+
+    Then staff gave Alice 5.00 and took them `back` again.
+    """
 
     url: str
     alice: int
     bob: int
     sent: UUID
+    back: UUID
 
     async def damage(self, *statements: str) -> AuditReport:
         """What the audit says after these, with the guards off."""
@@ -35,7 +42,7 @@ class Used(Struct, frozen=True, kw_only=True):
             await connection.execute("SET session_replication_role = replica")
             for statement in statements:
                 done = await connection.execute(
-                    statement.format(alice=self.alice, bob=self.bob, sent=self.sent, nobody=UUID(int=0))
+                    statement.format(alice=self.alice, bob=self.bob, sent=self.sent, back=self.back, nobody=UUID(int=0))
                 )
                 assert not done.endswith(" 0"), f"nothing was damaged by {statement}"
         return await audit()
@@ -47,8 +54,10 @@ async def used(database_url: str, redis_url: str) -> AsyncIterator[Used]:
         alice, bob = await purses(2, holding="100.00", bank=bank)
         sent = await bank.perform(alice.send("30.00", bob, "k"))
         await bank.perform(bob.withdraw("10.00"))
+        back = await bank.perform(reversal(await bank.perform(alice.adjust("5.00"))))
         assert sent.transaction
-        yield Used(url=database_url, alice=alice.id, bob=bob.id, sent=sent.transaction.id)
+        assert back.transaction
+        yield Used(url=database_url, alice=alice.id, bob=bob.id, sent=sent.transaction.id, back=back.transaction.id)
 
 
 # What is done to the ledger, which rule finds it, and the place that it names.
@@ -123,6 +132,23 @@ DAMAGES = {
         """UPDATE "idempotency_key" SET "transaction" = '{nobody}'""",
         {KEY: "key "},
     ),
+    "a reversal of another amount": (
+        """UPDATE "transaction" SET "reverses" = '{sent}' WHERE "id" = '{back}'""",
+        {MIRROR: "{back}"},
+    ),
+    "a reversal of nothing": (
+        """UPDATE "transaction" SET "reverses" = '{nobody}' WHERE "id" = '{back}'""",
+        {MIRROR: "{back}"},
+    ),
+    "a movement by staff that is not in their log": (
+        """DELETE FROM "staff_action" WHERE "id" = '{back}'""",
+        {STAFF: "{back}"},
+    ),
+    "a logged movement that was none": (
+        """INSERT INTO "staff_action" ("id", "staff", "staff_name", "action", "transaction", "reason")
+            VALUES ('{sent}', 7, 'ayan', 'ADJUST', '{sent}', 'none')""",
+        {STAFF: "{sent}"},
+    ),
 }
 
 
@@ -138,7 +164,7 @@ async def test_a_damage_is_found_and_its_place_named(used: Used, damage: str) ->
     assert not report.ok
     assert found.keys() == expected.keys()
     for rule, place in expected.items():
-        named = place.format(alice=used.alice, bob=used.bob, sent=used.sent)
+        named = place.format(alice=used.alice, bob=used.bob, sent=used.sent, back=used.back)
         assert any(named in example for example in found[rule].examples), found[rule]
         assert found[rule].count == len(found[rule].examples)
 
@@ -159,12 +185,12 @@ async def test_a_movement_that_was_posted_twice_under_one_transaction_is_found(u
 async def test_a_ledger_that_was_only_used_is_clean_and_its_rows_are_counted(used: Used) -> None:
     report = await audit()
     assert (report.ok, report.findings) == (True, [])
-    assert (report.wallets, report.transactions, report.entries) == (11, 4, 8)
+    assert (report.wallets, report.transactions, report.entries) == (14, 6, 12)
 
 
 async def test_an_empty_ledger_is_clean(database: str) -> None:
     report = await audit()
-    assert (report.ok, report.wallets, report.transactions, report.entries) == (True, 9, 0, 0)
+    assert (report.ok, report.wallets, report.transactions, report.entries) == (True, 12, 0, 0)
 
 
 async def test_of_many_damages_the_first_are_named_and_all_are_counted(used: Used) -> None:

@@ -16,10 +16,10 @@ from actors.bank import Limits
 from actors.orders import ChargeFee, Deposit, Order, Receipt
 from actors.refusals import OutcomeUnknown, Refusal
 from db.engine import Pool, connection_pool, engine
-from db.tables import Entry, Transaction
+from db.tables import Entry, StaffAction, Transaction
 from tests.conftest import assert_audit
 from tests.ledger.cable import Cable, Fault, cable
-from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts
+from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts, reversal
 
 POOL = Pool(max_size=3, statement_timeout_seconds=5)
 CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
@@ -129,6 +129,22 @@ async def test_a_fee_whose_commit_was_in_doubt_is_charged_once(line: Cable, redi
         first, second = receipts(await answers([left.perform(order), right.perform(order)]))
         assert sum(receipt.transaction is not None for receipt in (first, second)) >= 1
         assert await alice.balance() == "300.00"
+
+
+@pytest.mark.parametrize("fault", CUTS)
+async def test_what_staff_ask_is_done_and_logged_once_when_its_commit_was_in_doubt(
+    line: Cable, redis_url: str, fault: Fault
+) -> None:
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+        sent = await bank.perform(alice.send("30.00", bob))
+        for order in (alice.adjust("-1.00"), reversal(sent), bob.freeze(), bob.unfreeze(), alice.freeze()):
+            line.faults = [fault]
+            assert isinstance(await bank.perform(order), Receipt)
+        assert (await alice.balance(), await bob.balance()) == ("99.00", "100.00")
+        assert [(await each.look())["frozen_at"] is not None for each in (alice, bob)] == [True, False]
+    actions = [row["action"] for row in await StaffAction.select().order_by(StaffAction.created_at)]
+    assert actions == ["ADJUST", "REVERSE", "FREEZE", "UNFREEZE", "FREEZE"]
 
 
 async def test_an_answer_that_never_comes_is_looked_up_too(

@@ -17,11 +17,11 @@ from piccolo.engine.exceptions import TransactionError
 
 from actors.book import DEPOSIT, SYSTEM_WALLET_IDS, Book
 from actors.money import CURRENCIES
-from actors.orders import Order, fee_id, new_id
+from actors.orders import Deposit, Transfer, Withdraw, fee_id, new_id
 from actors.rules import apply
 from db import ledger
 from db.engine import engine
-from db.rows import EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
+from db.rows import Changes, EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
 from db.tables import Entry, Message, Transaction, Wallet
 from db.transaction import transaction
 from tests.ledger.people import Purse, banks, connected, purse, purses, until_waiting
@@ -65,6 +65,11 @@ def key_row(id: UUID, of: Purse, for_transaction: UUID) -> KeyRow:
     )
 
 
+def posted(row: WalletRow, made: TransactionRow, entries: list[EntryRow], *keys: KeyRow) -> Changes:
+    """One wallet's movement, ready to be saved."""
+    return Changes(wallets={row.id: row}, transactions=[made], entries=entries, keys=list(keys))
+
+
 async def load(*wallets: Purse) -> dict[int, WalletRow]:
     rows, _ = await ledger.load([wallet.id for wallet in wallets], [])
     return {row.id: row for row in rows}
@@ -77,7 +82,7 @@ async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str
         for order in (alice.deposit("10.00", "k"), alice.send("2.50", bob), bob.withdraw("1.00")):
             apply(order, book)
         changes = book.changes
-        await ledger.save(changes.wallets.values(), changes.transactions, changes.entries, changes.keys, [])
+        await ledger.save(changes)
     async with transaction():
         (key,) = changes.keys
         rows, keys = await ledger.load([alice.id, bob.id, 4711], [key.id, uuid4()])
@@ -114,14 +119,18 @@ async def test_a_loaded_wallet_is_locked_until_the_end_and_is_then_read_anew(pat
             await until_waiting(patient_database)
             id = new_id()
             row.amount += 1
-            await ledger.save([row], [movement(id, alice, "1.00")], legs(id, alice, "1.00", "6.00"), [], [])
+            await ledger.save(posted(row, movement(id, alice, "1.00"), legs(id, alice, "1.00", "6.00")))
         assert (await waiting).balance_after == Decimal("1.00")
 
 
 async def test_find_tells_what_is_there_with_the_balance_it_left_and_nothing_else(database: str) -> None:
     async with banks(1, "redis://127.0.0.1:1/0") as (bank,):
         alice, bob = await purses(2, holding="10.00", bank=bank)
-        orders: list[Order] = [alice.send("1.00", bob), alice.withdraw("2.00"), bob.deposit("3.00")]
+        orders: list[Withdraw | Transfer | Deposit] = [
+            alice.send("1.00", bob),
+            alice.withdraw("2.00"),
+            bob.deposit("3.00"),
+        ]
         made = [await bank.perform(order) for order in orders]
         asked = [(order.id, order.wallet_id) for order in orders]
         found = await ledger.find([*asked, (uuid4(), alice.id)])
@@ -143,8 +152,8 @@ async def test_a_second_use_of_a_key_and_a_second_charge_of_a_period_are_refused
         async with transaction():
             row = (await load(to))[to.id]
             row.amount += 1
-            made = movement(id, to, "1.00"), legs(id, to, "1.00", "1.00"), [key_row(each, to, id) for each in keys]
-            await ledger.save([row], [made[0]], made[1], made[2], [])
+            made = [key_row(each, to, id) for each in keys]
+            await ledger.save(posted(row, movement(id, to, "1.00"), legs(id, to, "1.00", "1.00"), *made))
 
     await save(first, alice)
     with pytest.raises(UniqueViolationError):
@@ -158,7 +167,7 @@ async def test_a_message_that_is_owed_already_is_not_owed_twice(database: str) -
     message = MessageRow(event="e", user_id=alice.owner, template="wallet_blocked", params={"a": 'quote " {} \\ ü'})
     for _ in range(2):
         async with transaction():
-            await ledger.save([(await load(alice))[alice.id]], [], [], [], [message])
+            await ledger.save(Changes(wallets=await load(alice), messages=[message]))
     (row,) = await Message.select().output(load_json=True)
     assert (row["params"], row["user"]) == (message.params, alice.owner)
 
@@ -191,6 +200,20 @@ GUARDS = {
     "entries are not changed": ('UPDATE "entry" SET "amount" = 1', IntegrityConstraintViolationError),
     "entries are not deleted": ('DELETE FROM "entry"', IntegrityConstraintViolationError),
     "entries are not emptied": ('TRUNCATE "entry"', IntegrityConstraintViolationError),
+    "what staff did is not changed": ('UPDATE "staff_action" SET "reason" = \'x\'', IntegrityConstraintViolationError),
+    "what staff did is not deleted": ('DELETE FROM "staff_action"', IntegrityConstraintViolationError),
+    "what staff did is not emptied": ('TRUNCATE "staff_action"', IntegrityConstraintViolationError),
+    "staff have a reason": (
+        """INSERT INTO "staff_action" ("id", "staff", "staff_name", "action", "reason")
+            VALUES (gen_random_uuid(), 7, 'ayan', 'FREEZE', ' ')""",
+        CheckViolationError,
+    ),
+    "one reversal of a transaction": (
+        """INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
+            "received_currency", "reverses") SELECT gen_random_uuid(), 'DEPOSIT', 1, 'KZT', 1, 'KZT', "id"
+            FROM "transaction", generate_series(1, 2)""",
+        UniqueViolationError,
+    ),
     "wallets are not deleted": ('DELETE FROM "wallet" WHERE "id" = {id}', IntegrityConstraintViolationError),
     "wallets are not emptied": ('TRUNCATE "wallet" CASCADE', IntegrityConstraintViolationError),
     "owners are not deleted": ("""DELETE FROM "user" WHERE "id" = '{owner}'""", RestrictViolationError),

@@ -5,17 +5,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.conf.apps import MigrationModule
 
 from db import migrate as migrations
 from db.embedded import Servers
 from db.engine import engine
-from db.migrate import MigrationError, migrate, missing_changes
+from db.migrate import MigrationError, Step, migrate, missing_changes
 from db.tables import Wallet
 
 MIGRATE = "import asyncio, sys; from db.migrate import migrate; print(*asyncio.run(migrate(sys.argv[1])))"
@@ -71,8 +72,8 @@ def test_a_failing_migration_is_named_and_leaves_nothing(empty_database: str, mo
         return manager
 
     bad = SimpleNamespace(__name__="db_9999_bad", ID="9999", forwards=forwards)
-    modules = migrations._modules() | {"9999": bad}
-    monkeypatch.setattr(migrations, "_modules", lambda: modules)
+    steps = [*migrations._steps(), Step("db", "9999", cast(MigrationModule, bad))]
+    monkeypatch.setattr(migrations, "_steps", lambda: steps)
     with pytest.raises(MigrationError, match="db_9999_bad failed and was rolled back: division by zero"):
         asyncio.run(migrate(empty_database))
     assert asyncio.run(execute(empty_database, "SELECT to_regclass('half_done') AS made"))[0]["made"] is None

@@ -26,6 +26,7 @@ class Account:
     due: datetime
     cents: int = 0
     blocked: bool = False
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class NaiveBank:
     history: list[Movement] = field(default_factory=list)
     paid: list[tuple[int, datetime]] = field(default_factory=list)
     remembered: dict[tuple[UUID, str], tuple[Wish, Verdict]] = field(default_factory=dict)
+    undone: set[int] = field(default_factory=set)  # places in the history
+    undoing: set[int] = field(default_factory=set)
 
     def ask(self, wish: Wish) -> Verdict:
         """A deposit, withdrawal or transfer."""
@@ -94,6 +97,8 @@ class NaiveBank:
             return Verdict(frozenset({"wallet_not_found"}))
         if due > self.now or due != account.due:
             return Verdict(balance_cents=account.cents)
+        if account.frozen:
+            return Verdict(frozenset({"wallet_frozen"}))
         fee = self.fee(account)
         if fee is None:
             return Verdict(frozenset({"rates_unavailable"}))
@@ -101,6 +106,48 @@ class NaiveBank:
             return Verdict(movement=self._pay(account, fee), balance_cents=account.cents)
         account.blocked = True
         return Verdict(balance_cents=account.cents, blocked=True)
+
+    def adjust(self, wallet: int, cents: int) -> Verdict:
+        """So much more or less, by staff: even where the wallet is blocked or frozen."""
+        account = self.accounts.get(wallet)
+        if account is None:
+            return Verdict(frozenset({"wallet_not_found"}))
+        if account.cents + cents > CENTS_MAX:
+            return Verdict(frozenset({"balance_limit"}))
+        if account.cents + cents < 0:
+            return Verdict(frozenset({"insufficient_funds"}))
+        if cents > 0:
+            return self._book(Movement("DEPOSIT", None, wallet, cents, cents), acting=wallet)
+        return self._book(Movement("WITHDRAW", wallet, None, -cents, -cents), acting=wallet)
+
+    def reverse(self, place: int) -> Verdict:
+        """The same money back, by staff: once, and as long as it is there."""
+        first = self.history[place]
+        if place in self.undone or place in self.undoing:
+            return Verdict(frozenset({"not_reversible"}))
+        payer, payee = (self.accounts[id] if id else None for id in (first.receiver, first.sender))
+        reasons = set()
+        if payer and payer.cents < first.received_cents:
+            reasons.add("insufficient_funds")
+        if payee and payee.cents + first.sent_cents > CENTS_MAX:
+            reasons.add("balance_limit")
+        if reasons:
+            return Verdict(frozenset(reasons))
+        self.undone.add(place)
+        self.undoing.add(len(self.history))
+        kind = "TRANSFER" if payer and payee else "DEPOSIT" if payee else "WITHDRAW"
+        back = Movement(kind, first.receiver, first.sender, first.received_cents, first.sent_cents)
+        return self._book(back, acting=first.receiver or first.sender)
+
+    def freeze(self, wallet: int, frozen: bool) -> Verdict:
+        """Nothing in or out, or the end of that."""
+        account = self.accounts.get(wallet)
+        if account is None:
+            return Verdict(frozenset({"wallet_not_found"}))
+        if account.frozen != frozen:
+            account.frozen = frozen
+            self._unblock(account)
+        return Verdict(balance_cents=account.cents)
 
     def fee(self, account: Account) -> int | None:
         """200 tenge in the account's currency, never nothing; None while nobody knows the rate."""
@@ -133,6 +180,8 @@ class NaiveBank:
 
     def _reasons(self, wish: Wish, sender: Account | None, receiver: Account | None) -> tuple[set[str], int]:
         reasons = set()
+        if (sender and sender.frozen) or (receiver and receiver.frozen):
+            reasons.add("wallet_frozen")
         if sender and sender is receiver:
             reasons.add("same_wallet")
         if sender and sender.blocked:
@@ -150,20 +199,28 @@ class NaiveBank:
         return reasons, arriving or 0
 
     def _move(self, wish: Wish, sender: Account | None, receiver: Account | None, arriving: int) -> Verdict:
-        if sender:
-            sender.cents -= wish.cents
-        if receiver:
-            receiver.cents += arriving
         movement = Movement(
             wish.kind, sender.id if sender else None, receiver.id if receiver else None, wish.cents, arriving
         )
+        return self._book(movement, acting=wish.wallet)
+
+    def _book(self, movement: Movement, *, acting: int | None) -> Verdict:
+        if movement.sender:
+            self.accounts[movement.sender].cents -= movement.sent_cents
+        if movement.receiver:
+            self.accounts[movement.receiver].cents += movement.received_cents
         self.history.append(movement)
-        balance = self.accounts[wish.wallet].cents
-        if receiver and receiver.blocked:
-            fee = self.fee(receiver)
-            if fee is not None and receiver.cents >= fee:
-                self._pay(receiver, fee)
-        return Verdict(movement=movement, balance_cents=balance)
+        assert acting
+        verdict = Verdict(movement=movement, balance_cents=self.accounts[acting].cents)
+        if movement.receiver:
+            self._unblock(self.accounts[movement.receiver])
+        return verdict
+
+    def _unblock(self, account: Account) -> None:
+        if account.blocked and not account.frozen:
+            fee = self.fee(account)
+            if fee is not None and account.cents >= fee:
+                self._pay(account, fee)
 
     def _pay(self, account: Account, fee: int) -> Movement:
         account.cents -= fee

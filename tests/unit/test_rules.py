@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.fees import fee_for
 from actors.money import AMOUNT_MAX
 from actors.orders import ChargeFee
 from actors.refusals import BalanceLimit, WalletNotFound
-from actors.rules import apply, fee_for
+from actors.rules import apply
 from db.rows import MessageRow, WalletRow
 from tests.unit.books import BOB, NOON, PERIOD, book, deposit, outcome, rates, transfer, wallet, withdraw
 

@@ -20,10 +20,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actors.book import SYSTEM_WALLET_IDS, Book, UsedKey
 from actors.money import AMOUNT_MAX, CURRENCIES, Rates
-from actors.orders import ChargeFee, Deposit, IdempotencyKey, Order, Receipt, Transfer, Withdraw, new_id
+from actors.orders import (
+    ChargeFee,
+    Deposit,
+    Freeze,
+    IdempotencyKey,
+    Order,
+    Receipt,
+    Reverse,
+    Transfer,
+    Unfreeze,
+    Withdraw,
+    new_id,
+)
 from actors.refusals import Refusal
 from actors.rules import apply
-from db.rows import EntryRow, TransactionRow, WalletRow
+from db.rows import EntryRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from tests.unit.books import ALICE, BOB, NOON, PERIOD, wallet
 from tests.unit.naive import CENTS_MAX, Account, Movement, NaiveBank, Verdict, Wish
 
@@ -83,6 +95,7 @@ class Books(RuleBasedStateMachine):
         self.used_keys: list[UsedKey] = []
         self.entries: list[EntryRow] = []
         self.transactions: list[TransactionRow] = []
+        self.staff_actions: list[StaffActionRow] = []
         self.asked: list[Wish] = []
         self.naive = NaiveBank(
             {id: Account(id, owner, currency, NOON + PERIOD) for id, (owner, currency) in OWNERS.items()}, NOON
@@ -203,10 +216,11 @@ class Books(RuleBasedStateMachine):
     def the_wallets_are_those_of_the_naive_bank(self) -> None:
         for id, account in self.naive.accounts.items():
             row = self.book.wallets[id]
-            assert (cents(row.amount), not row.is_active, row.fee_due_at) == (
+            assert (cents(row.amount), not row.is_active, row.fee_due_at, row.frozen_at is not None) == (
                 account.cents,
                 account.blocked,
                 account.due,
+                account.frozen,
             )
             assert 0 <= row.amount <= AMOUNT_MAX
             assert row is self.book.numbers[row.number]
@@ -247,12 +261,26 @@ class Books(RuleBasedStateMachine):
             self._save()
 
     def _open_book(self) -> Book:
-        return Book(wallets=deepcopy(self.saved).values(), used_keys=self.used_keys, rates=self.rates, now=self.now)
+        undone = {transaction.reverses for transaction in self.transactions}
+        adjusted = {action.transaction_id for action in self.staff_actions if action.action == "ADJUST"}
+        return Book(
+            wallets=deepcopy(self.saved).values(),
+            used_keys=self.used_keys,
+            rates=self.rates,
+            now=self.now,
+            originals=[
+                OriginalRow(transaction=each, adjusted=each.id in adjusted, reversed=each.id in undone)
+                for each in self.transactions
+            ],
+        )
 
     def _save(self) -> None:
         """What a ledger would do with the book's changes; what they leave out is lost."""
         changes = self.book.changes
-        self.saved |= deepcopy(changes.wallets)
+        for id, row in deepcopy(changes.wallets).items():
+            row.frozen_at = changes.frozen.get(id, self.saved[id].frozen_at)
+            self.saved[id] = row
+        self.staff_actions += changes.staff_actions
         self.entries += changes.entries
         self.transactions += changes.transactions
         by_id = {transaction.id: transaction for transaction in self.transactions}
@@ -286,7 +314,7 @@ class Books(RuleBasedStateMachine):
 
     def _compare(self, order: Order, ask_naive: Callable[[], Verdict]) -> Verdict:
         """Ask both, and hold what they say, and what they leave behind, against each other."""
-        sender = self.book.wallets.get(order.wallet_id)
+        sender = None if isinstance(order, Reverse) else self.book.wallets.get(order.wallet_id)
         was_blocked = sender is not None and not sender.is_active
         before = self._everything()
         verdict = ask_naive()
@@ -297,7 +325,7 @@ class Books(RuleBasedStateMachine):
             return verdict
         assert not verdict.reasons
         assert said(told) == verdict
-        if verdict.replayed or not (verdict.movement or verdict.blocked):
+        if verdict.replayed or told.unchanged or not (verdict.movement or verdict.blocked or is_a_freeze(order)):
             assert self._everything() == before, "an answer given again moves nothing"
         elif isinstance(order, Withdraw | Transfer):
             assert not was_blocked, "a blocked wallet sends nothing"
@@ -311,7 +339,11 @@ class Books(RuleBasedStateMachine):
     def _everything(self) -> Any:
         book, changes = self.book, self.book.changes
         # Whatever is not a wallet is frozen, so copies of what holds it are enough.
-        lists = [list(part) for part in (changes.transactions, changes.entries, changes.keys, changes.messages)]
+        lists = [list(getattr(changes, name)) for name in ("transactions", "entries", "keys", "messages", "frozen")]
+        lists += [
+            list(changes.staff_actions),
+            [each.transaction.id for each in book.originals.values() if each.reversed],
+        ]
         return deepcopy(book.wallets), list(book.numbers), dict(book.used_keys), list(changes.wallets), lists
 
 
@@ -321,6 +353,11 @@ def answer(order: Order, book: Book) -> Receipt | Refusal:
         return apply(order, book)
     except Refusal as refusal:
         return refusal
+
+
+def is_a_freeze(order: Order) -> bool:
+    """Or the end of one: it changes a wallet, but moves nothing."""
+    return isinstance(order, Freeze | Unfreeze)
 
 
 def order_for(wish: Wish) -> Order:
