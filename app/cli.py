@@ -126,6 +126,72 @@ def audit() -> None:
     sys.exit(0 if report.ok else 1)
 
 
+@wallet.group()
+def staff() -> None:
+    """The logins of the admin and the worker dashboard."""
+
+
+@staff.command("create")
+@click.option("--username", prompt=True)
+@click.option("--email", prompt=True)
+@click.option("--operator/--viewer", default=True, show_default=True, help="May act on money, or only look.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+def create_staff(username: str, email: str, operator: bool, password_stdin: bool) -> None:
+    """A new login."""
+    _staff_settings()
+    from app.staff import create_login
+
+    password = _new_password(password_stdin)
+    asyncio.run(create_login(username=username, email=email, password=password, operator=operator))
+    click.echo(f"{username} may now sign in at /admin/ as {'an operator' if operator else 'a viewer'}.")
+
+
+@staff.command("password")
+@click.argument("username")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+def change_staff_password(username: str, password_stdin: bool) -> None:
+    """A new password; whoever is signed in under this name is signed out."""
+    _staff_settings()
+    from app.staff import change_login
+
+    asyncio.run(change_login(username, password=_new_password(password_stdin)))
+    click.echo(f"{username} has a new password and is signed out everywhere.")
+
+
+@staff.command("disable")
+@click.argument("username")
+def disable_staff(username: str) -> None:
+    """Let nobody in under this name any more, from this moment on."""
+    _staff_settings()
+    from app.staff import change_login
+
+    asyncio.run(change_login(username, active=False))
+    click.echo(f"{username} is signed out and can't sign in. `wallet staff enable {username}` undoes it.")
+
+
+@staff.command("enable")
+@click.argument("username")
+def enable_staff(username: str) -> None:
+    """Let a disabled login in again."""
+    _staff_settings()
+    from app.staff import change_login
+
+    asyncio.run(change_login(username, active=True))
+    click.echo(f"{username} can sign in again.")
+
+
+@staff.command("list")
+def list_staff() -> None:
+    """Everybody who can sign in, or could."""
+    _staff_settings()
+    from app.staff import logins
+
+    for login in asyncio.run(logins()):
+        role = "operator" if login["superuser"] else "viewer"
+        last = f"last seen {login['last_login']:%Y-%m-%d %H:%M} UTC" if login["last_login"] else "never signed in"
+        click.echo(f"{login['username']}  {login['email']}  {role if login['active'] else 'disabled'}  {last}")
+
+
 @wallet.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running development server.")
 def demo(url: str) -> None:
@@ -145,6 +211,20 @@ def _settings(*, supervised: bool = False, log_level: int = logging.WARNING) -> 
     from app.settings import load_settings
 
     return load_settings(os.environ)
+
+
+def _staff_settings() -> None:
+    _environment()
+    from app.settings import load_settings
+
+    load_settings(os.environ, needs=("DATABASE_URL",))
+
+
+def _new_password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
 
 
 def _environment(*, with_running: bool = True, log_level: int = logging.WARNING) -> None:

@@ -33,6 +33,8 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     codes_per_address: int = 60  # in an hour
     verifications_per_address: int = 60  # in a quarter of an hour
     password_checks_per_user: int = 20  # in an hour
+    staff_sign_ins_per_name: int = 20  # in a quarter of an hour
+    staff_sign_ins_per_address: int = 60  # in a quarter of an hour
 
 
 class RateLimited(Refusal):
@@ -112,6 +114,15 @@ class RateLimiter:
         """Count a try at the current password by someone who is signed in."""
         most = self._limits.password_checks_per_user
         await self._count(_Count("password-checks-per-user", str(user_id), most, HOUR_SECONDS))
+
+    async def staff_sign_in(self, username: str, address: str) -> None:
+        """Count a sign-in to the admin: by address in development too, since nobody signs in there by the hundred."""
+        most = self._limits
+        names = _Count("staff-sign-ins-per-name", username, most.staff_sign_ins_per_name, QUARTER_SECONDS)
+        places = _Count(
+            "staff-sign-ins-per-address", network(address), most.staff_sign_ins_per_address, QUARTER_SECONDS
+        )
+        await self._count(names, places)
 
     def _address(self, policy: str, address: str, most: int, window_seconds: int) -> _Count:
         return _Count(policy, network(address), most if self._per_address else 0, window_seconds)

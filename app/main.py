@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from actors.bank import Bank
 from actors.locks import Locks
+from app.admin import admin_route
 from app.auth import Tokens
 from app.bodies import AmountSchema, JSONBodies
 from app.codes import Codes
@@ -69,11 +70,12 @@ def create_app(settings: Settings) -> Litestar:
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
     passwords = Passwords()
+    limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
     people = People(
         tokens=tokens,
         passwords=passwords,
         codes=Codes(redis, settings.secret),
-        limiter=RateLimiter(redis, settings.limits, per_address=not settings.development),
+        limiter=limiter,
         images=images,
         messages=Messages(settings.secret, sms=bool(settings.sms.url)),
         queue=queue,
@@ -101,6 +103,7 @@ def create_app(settings: Settings) -> Litestar:
             *routes,
             Router("/api/v1", route_handlers=routes, include_in_schema=False),
             media_route(media_folder),
+            admin_route(bank, limiter, production=not settings.development, public_url=settings.public_url),
             *([MailboxController] if settings.development else []),
         ],
         lifespan=[lifespan],

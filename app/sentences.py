@@ -6,12 +6,13 @@ from redis.exceptions import RedisError
 from app.demo import DemoFailed
 from app.environment import SettingsError
 from app.listen import PortTaken
+from app.staff import StaffError
 from app.supervisor import GivenUp
 from db.child import EmbeddedError
 from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
 
-OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError)
+OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError, StaffError)
 
 
 def sentence(error: BaseException) -> str | None:

@@ -1,0 +1,164 @@
+"""What operators ask of the bank: forms of the admin, each an order with a reason."""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+from piccolo_admin.endpoints import FormConfig
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from starlette.requests import Request
+
+from actors.bank import Bank
+from actors.money import InvalidAmount, amount_from_json
+from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, StaffMember, Unfreeze, new_id
+from actors.refusals import IdempotencyKeyReused, Refusal
+from db import ledger
+from db.engine import UNAVAILABLE
+
+GROUP = "Act on money"
+# Keys of staff have a place of their own among the users' keys.
+_KEYS = UUID("5e3a1c0e-6f6d-4f0e-9d0b-57a11e700000")
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("Write it on one line, without control characters.")
+    return text
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_printable)]
+
+
+Reason = Annotated[Line, Field(title="Reason: kept in the staff's log, for good", min_length=3, max_length=500)]
+WalletNumber = Annotated[Line, Field(title="Wallet number, ten digits", max_length=64)]
+
+
+class AdjustForm(BaseModel):
+    wallet_number: WalletNumber
+    amount: Annotated[Line, Field(title="Amount in its currency: 12.50 credits, -12.50 debits", max_length=20)]
+    reference: Annotated[
+        Line,
+        Field(title="Reference, such as a ticket's number: money moves once under it", min_length=1, max_length=100),
+    ]
+    reason: Reason
+
+
+class FreezeForm(BaseModel):
+    wallet_number: WalletNumber
+    reason: Reason
+
+
+class UnfreezeForm(FreezeForm):
+    pass
+
+
+class ReverseForm(BaseModel):
+    transaction_id: Annotated[UUID, Field(title="Id of the transaction that is to be undone")]
+    reason: Reason
+
+
+def forms(bank: Bank) -> list[FormConfig]:
+    """The forms, each of which puts an order before the bank."""
+
+    async def adjust(request: Request, form: AdjustForm) -> str:
+        staff = operator(request)
+        receipt = await _perform(
+            bank,
+            Adjust(
+                id=new_id(),
+                staff=staff,
+                wallet_id=await _wallet_id(form.wallet_number),
+                amount=_signed(form.amount),
+                reason=form.reason,
+                key=IdempotencyKey(user_id=uuid5(_KEYS, str(staff.id)), key=form.reference),
+            ),
+        )
+        assert receipt.transaction
+        again = "It was done before under this reference. " if receipt.replayed else ""
+        return f"{again}The balance was then {receipt.balance_after}. Transaction {receipt.transaction.id}."
+
+    async def freeze(request: Request, form: FreezeForm) -> str:
+        order = Freeze(
+            id=new_id(),
+            staff=operator(request),
+            wallet_id=await _wallet_id(form.wallet_number),
+            reason=form.reason,
+        )
+        receipt = await _perform(bank, order)
+        return "It was frozen already." if receipt.unchanged else "Frozen: nothing gets in or out."
+
+    async def unfreeze(request: Request, form: UnfreezeForm) -> str:
+        order = Unfreeze(
+            id=new_id(),
+            staff=operator(request),
+            wallet_id=await _wallet_id(form.wallet_number),
+            reason=form.reason,
+        )
+        receipt = await _perform(bank, order)
+        return "It was not frozen." if receipt.unchanged else "No longer frozen."
+
+    async def reverse(request: Request, form: ReverseForm) -> str:
+        order = Reverse(id=new_id(), staff=operator(request), transaction_id=form.transaction_id, reason=form.reason)
+        receipt = await _perform(bank, order)
+        assert receipt.transaction
+        return f"Reversed by transaction {receipt.transaction.id}."
+
+    return [
+        _form("Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account."),
+        _form("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen."),
+        _form("Unfreeze a wallet", UnfreezeForm, unfreeze, "End a freeze. A fee's block is another thing and stays."),
+        _form("Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there."),
+    ]
+
+
+def operator(request: Request) -> StaffMember:
+    """
+    Who asks.
+
+    Raises:
+        ValueError: a viewer; Piccolo Admin shows the sentence.
+    """
+    login: Any = request.user.user
+    if not login.superuser:
+        raise ValueError("You may look, but not act. Ask an operator.")
+    return StaffMember(login.id, login.username)
+
+
+async def _perform(bank: Bank, order: Order) -> Receipt:
+    try:
+        return await bank.perform(order)
+    except IdempotencyKeyReused:
+        raise ValueError("This reference was used for another wallet or amount. Choose a new one.") from None
+    except Refusal as refusal:
+        raise ValueError(f"{refusal.title} {refusal}") from None
+
+
+async def _wallet_id(number: str) -> int:
+    try:
+        found = (await ledger.wallet_ids([number])).get(number)
+    except UNAVAILABLE:
+        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
+    if found is None:
+        raise ValueError("There is no wallet of a person with this number.")
+    return found
+
+
+def _signed(text: str) -> Decimal:
+    try:
+        amount = amount_from_json(text.removeprefix("-").removeprefix("+").encode())
+    except InvalidAmount:
+        raise ValueError("Write the amount as 12.50 to credit or -12.50 to debit, with at most two decimals.") from None
+    return -amount if text.startswith("-") else amount
+
+
+def _form(
+    name: str, model: type[BaseModel], endpoint: Callable[[Request, Any], Awaitable[str]], description: str
+) -> FormConfig:
+    return FormConfig(
+        name=name,
+        pydantic_model=model,
+        endpoint=endpoint,  # type: ignore[arg-type]  # Piccolo asks for a Coroutine, which an async function returns
+        description=description,
+        form_group=GROUP,
+    )
