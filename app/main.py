@@ -3,15 +3,11 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import RedocRenderPlugin, ScalarRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from redis.asyncio import Redis
 
 from actors.bank import Bank
@@ -25,6 +21,7 @@ from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
+from app.docs import OPENAPI, assets_route
 from app.images import Images, media_route
 from app.limits import RateLimiter
 from app.passwords import Passwords
@@ -39,22 +36,6 @@ from tasks.rates import RateBoard
 
 BODY_MAX_BYTES = 64 * 1024
 REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
-
-_OPENAPI = OpenAPIConfig(
-    title="Wallet API",
-    version=version("wallet-api"),
-    description=(
-        "Electronic wallets in KZT, EUR and USD: deposit, withdraw, and send money to any wallet number, across"
-        " currencies at a live rate. Refusals are problem documents (RFC 9457) with a stable `code`."
-    ),
-    path="/docs",
-    render_plugins=[SwaggerRenderPlugin(), RedocRenderPlugin(), ScalarRenderPlugin()],
-    use_handler_docstrings=True,
-    security=[{"bearer": []}],
-    components=Components(
-        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
-    ),
-)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -103,6 +84,7 @@ def create_app(settings: Settings) -> Litestar:
             *routes,
             Router("/api/v1", route_handlers=routes, include_in_schema=False),
             media_route(media_folder),
+            assets_route(),
             admin_route(bank, limiter, production=not settings.development, public_url=settings.public_url),
             *([MailboxController] if settings.development else []),
         ],
@@ -113,7 +95,7 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],
         request_max_body_size=BODY_MAX_BYTES,
-        openapi_config=_OPENAPI,
+        openapi_config=OPENAPI,
         logging_config=None,
     )
     app.state.tokens = tokens

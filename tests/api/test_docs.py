@@ -1,0 +1,48 @@
+"""The pages of the documentation: everything that they load comes from here."""
+
+import gzip
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.docs import VIEWERS
+
+ASSETS = Path(__file__).parents[2] / "app" / "assets" / "docs"
+
+
+@pytest.mark.parametrize("path", ["/docs", *(f"/docs/{viewer.name}" for viewer in VIEWERS)])
+async def test_a_page_loads_nothing_from_elsewhere_and_its_policy_lets_it_load_nothing(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    page = (await client.get(path)).text
+    assert "://" not in page
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy
+    assert not re.search(r"https?:|\*|unsafe-inline[^;]*script", policy[1])
+    assert "script-src 'self' 'unsafe-eval';" in policy[1], "no script in the page itself"
+    loaded = re.findall(r'(?:src|href)="(/docs/assets/[^"]+)"', page)
+    assert len(loaded) >= 3
+    for asset in loaded:
+        plain = await client.get(asset, headers={"Accept-Encoding": "identity"})
+        packed = await client.get(asset, headers={"Accept-Encoding": "br, gzip"})
+        assert (plain.status_code, packed.status_code) == (200, 200)
+        assert "Content-Encoding" not in plain.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert plain.content == packed.content != b""
+        assert plain.headers["Content-Type"].startswith(("text/javascript", "text/css"))
+
+
+async def test_what_is_no_asset_is_not_found(client: httpx.AsyncClient) -> None:
+    for name in ("SOURCES.md", "swagger-ui-5.35.0.js.gz", "..%2f..%2fmain.py", "redoc-LICENSE", "none.js"):
+        assert (await client.get(f"/docs/assets/{name}")).status_code == 404, name
+
+
+def test_the_assets_are_those_that_their_sources_name() -> None:
+    sources = (ASSETS / "SOURCES.md").read_text()
+    named = dict(re.findall(r"^\| (\S+\.gz) \|.*\| ([0-9a-f]{64}) \|$", sources, re.MULTILINE))
+    assert named == {file.name: sha256(file.read_bytes()).hexdigest() for file in ASSETS.glob("*.gz")}
+    for file in ASSETS.glob("*.gz"):
+        assert len(gzip.decompress(file.read_bytes())) > 100_000
