@@ -150,7 +150,7 @@ class AmountSchema(OpenAPISchemaPlugin):
         """A JSON number or string."""
         return Schema(
             one_of=[
-                Schema(type=OpenAPIType.STRING, pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,2})?$"),
+                Schema(type=OpenAPIType.STRING, pattern=r"^(?!0(\.0{1,2})?$)(0|[1-9][0-9]{0,11})(\.[0-9]{1,2})?$"),
                 Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0, maximum=999_999_999_999.99, multiple_of=0.01),
             ],
             description="Positive, at most two decimals, at most 999 999 999 999.99.",
