@@ -1,11 +1,12 @@
 """Piccolo Admin at `/admin/`: staff look at everything and act through forms; no row can be edited."""
 
 import asyncio
+import json
 from collections.abc import Sequence
-from datetime import timedelta
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 PATH = "/admin"
 BODY_MAX_BYTES = 64 * 1024
-SESSION = timedelta(hours=1)
-SESSION_MAX = timedelta(hours=12)
+# Of the pool's connections: whatever staff search for, the others are there for money.
+CONNECTIONS_MAX = 2
 
 _POLICY = (
     b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:;"
@@ -36,27 +37,29 @@ _HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"content-security-policy", _POLICY),
 )
 
-# Piccolo Admin has no read-only look: what could only fail is taken out of the page. The API refuses it all the same.
 _ASSETS = Path(__file__).parent / "assets" / "admin"
 _OURS = {
     f"{PATH}/{file.name}": (kind, file.read_bytes())
     for file, kind in ((_ASSETS / "read-only.js", b"text/javascript"), (_ASSETS / "read-only.css", b"text/css"))
 }
-_LINKS = '<script defer src="./read-only.js"></script><link rel="stylesheet" href="./read-only.css">'
 
 
 def admin_route(bank: Bank, limiter: RateLimiter, *, production: bool, public_url: str) -> ASGIRouteHandler:
     """The admin as a mount of the application. It is built at the first visit: importing it takes most of a second."""
     threads = Threads("staff password", count=1, waiting_max=8)
+    looking = asyncio.Semaphore(CONNECTIONS_MAX)
     built: asyncio.Future[ASGIApp] | None = None
 
     async def app() -> "ASGIApp":
         nonlocal built
         if built is None:
-            built = asyncio.ensure_future(
-                asyncio.to_thread(_build, bank, limiter, threads, production=production, public_url=public_url)
-            )
+            built = asyncio.ensure_future(asyncio.to_thread(build))
         return await asyncio.shield(built)
+
+    def build() -> "ASGIApp":
+        from app.admin_build import build
+
+        return build(bank, limiter, threads, production=production, public_url=public_url)
 
     @asgi(PATH, is_mount=True, copy_scope=True)
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,47 +75,30 @@ def admin_route(bank: Bank, limiter: RateLimiter, *, production: bool, public_ur
         if body is None:
             await _answer(send, 413, b"The request is too large.", (b"connection", b"close"))
             return
+        posts = scope.get("method") == "POST"
+        if posts and _is_json_but_no_object(body):
+            await _answer(send, 400, b"Expected a JSON object.")
+            return
         inner: Any = {**scope, "app": None, "path": path, "root_path": PATH, "state": {}}
+        answer = _with_headers(send, production=production, keep=path.startswith(f"{PATH}/assets/"))
+        looks = path.startswith(f"{PATH}/api/") and not posts
         try:
-            await (await app())(inner, _replayed(body, receive), _with_headers(send))
+            async with looking if looks else nullcontext():
+                await (await app())(inner, _replayed(body, receive), answer)
         except UNAVAILABLE:
             await _answer(send, 503, str(DatabaseUnavailable()).encode(), (b"retry-after", b"1"))
 
     return admin
 
 
-def _build(bank: Bank, limiter: RateLimiter, threads: Threads, *, production: bool, public_url: str) -> "ASGIApp":
-    from piccolo_admin.endpoints import create_admin
-    from piccolo_api.rate_limiting.middleware import RateLimitProvider
-
-    from app.admin_tables import TABLES
-    from app.staff import StaffLogin, client_address
-    from app.staff_forms import forms
-
-    class AddressOnly(RateLimitProvider):
-        """Limits nothing by itself, only tells the login where the request is from: the limit is in Redis."""
-
-        def increment(self, identifier: str) -> None:
-            client_address.set(identifier)
-
-    admin: Any = create_admin(
-        tables=TABLES,
-        forms=forms(bank),
-        auth_table=StaffLogin.guarded_by(limiter, threads),
-        session_expiry=SESSION,
-        max_session_expiry=SESSION_MAX,
-        page_size=25,
-        read_only=True,
-        rate_limit_provider=AddressOnly(),
-        production=production,
-        site_name="Wallet staff",
-        auto_include_related=False,
-        allowed_hosts=[urlsplit(public_url).hostname or ""],
-        sidebar_links={"Workers": "/workers/", "API documentation": "/docs"},
-    )
-    admin.template = admin.template.replace("</head>", f"{_LINKS}</head>").replace("Piccolo Admin", "Wallet staff")
-    app: ASGIApp = admin
-    return app
+def _is_json_but_no_object(body: bytes) -> bool:
+    """Piccolo takes any JSON for an object."""
+    try:
+        return not isinstance(json.loads(body), dict)
+    except RecursionError:
+        return True
+    except ValueError:  # a form, or nonsense that Piccolo refuses itself
+        return False
 
 
 async def _whole_body(receive: Receive) -> bytes | None:
@@ -137,15 +123,24 @@ def _replayed(body: bytes, receive: Receive) -> Any:
     return replayed
 
 
-def _with_headers(send: Send) -> Any:
+def _with_headers(send: Send, *, production: bool, keep: bool) -> Any:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [(name, value) for name, value in message["headers"]]
+            headers = [
+                (name, _secure(value) if production else value) if name == b"set-cookie" else (name, value)
+                for name, value in message["headers"]
+            ]
             known = {name.lower() for name, _ in headers}
-            message["headers"] = [*headers, *(each for each in _HEADERS if each[0] not in known)]
+            ours = _HEADERS if keep else (*_HEADERS, (b"cache-control", b"no-store"))
+            message["headers"] = [*headers, *(each for each in ours if each[0] not in known)]
         await send(message)
 
     return with_headers
+
+
+def _secure(cookie: bytes) -> bytes:
+    """Piccolo says so of the session's cookie alone."""
+    return cookie if b"; secure" in cookie.lower() else cookie + b"; Secure"
 
 
 async def _answer(

@@ -80,7 +80,8 @@ class Transaction(Table, tablename="transaction", help_text="Movements as people
 
     @classmethod
     def get_readable(cls) -> Readable:
-        return Readable(template="%s %s", columns=[cls.operation_type, cls.id])
+        # With the time: an entry has none of its own, and a wallet's history is its entries.
+        return Readable(template="%s %s, %s", columns=[cls.operation_type, cls.id, cls.created_at])
 
 
 class Entry(Table, tablename="entry", help_text="The legs of transactions: in each currency they sum to zero."):
@@ -176,6 +177,11 @@ TABLES = [
         Transaction,
         # By id: they are UUIDv7, so that is by time, and has an index.
         order_by=[OrderBy(Transaction.id, ascending=False)],
+        visible_columns=[
+            *(Transaction.id, Transaction.created_at, Transaction.operation_type),
+            *(Transaction.amount, Transaction.amount_currency, Transaction.received_amount),
+            *(Transaction.received_currency, Transaction.sender, Transaction.receiver, Transaction.reverses),
+        ],
         visible_filters=[
             *(Transaction.id, Transaction.operation_type, Transaction.amount, Transaction.amount_currency),
             *(Transaction.sender, Transaction.receiver, Transaction.reverses, Transaction.created_at),

@@ -1,6 +1,7 @@
 """The logins of staff: Piccolo's own user and session tables, made by `wallet staff`, checked off the event loop."""
 
 import hmac
+import re
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,17 @@ from piccolo_api.session_auth.tables import SessionsBase
 from starlette.exceptions import HTTPException
 
 from actors.refusals import Refusal
+from app.contacts import email_address
 from app.limits import RateLimiter
+from app.problems import ValidationFailed
 from app.threads import Threads
 
 PASSWORD_LENGTH_MIN = 12
+# What guessers try first, longest first. A password has to be more than these.
+_GUESSED_FIRST = re.compile(
+    "1234567890|123456789|12345678|1234567|123456|12345|1234|123|987654321|654321|321|qwertyuiop|qwerty|asdfghjkl|asdf"
+    "|zxcvbnm|zxcv|password|passw0rd|p@ssword|welcome|changeme|letmein|iloveyou|secret|admin|staff|wallet|operator"
+)
 # Set per request by whoever knows it, for the limit on sign-ins.
 client_address: ContextVar[str] = ContextVar("client_address", default="")
 
@@ -74,12 +82,22 @@ def check_password(password: str, username: str) -> None:
     Raises:
         StaffError: it is too weak for somebody who can move other people's money.
     """
+    if not _is_text(password):
+        raise StaffError("The password must be text in UTF-8.")
     if not PASSWORD_LENGTH_MIN <= len(password) <= StaffLogin._max_password_length:  # noqa: SLF001 - Piccolo's own name
         raise StaffError(f"The password must have {PASSWORD_LENGTH_MIN} to 128 characters.")
     if username.lower() in password.lower():
         raise StaffError("The password must not contain the username.")
-    if len(set(password)) < 6:
-        raise StaffError("The password repeats too few characters. Choose another.")
+    if len(set(_GUESSED_FIRST.sub("", password.lower()))) < 6:
+        raise StaffError("The password is too easy to guess. Choose one with more in it than common words and numbers.")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, which a terminal in another encoding gives
+        return False
+    return True
 
 
 async def create_login(*, username: str, email: str, password: str, operator: bool) -> int:
@@ -91,6 +109,10 @@ async def create_login(*, username: str, email: str, password: str, operator: bo
     """
     if not 3 <= len(username) <= 100 or not username.isprintable() or username != username.strip():
         raise StaffError("The username must have 3 to 100 printable characters.")
+    try:
+        email = email_address(email, development=True)
+    except ValidationFailed as error:
+        raise StaffError(f"The email address is not one. {error.errors[0].message}") from None
     check_password(password, username)
     try:
         login = await StaffLogin.create_user(

@@ -27,20 +27,37 @@ def _printable(text: str) -> str:
     return text
 
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_printable)]
-
-
-Reason = Annotated[Line, Field(title="Reason: kept in the staff's log, for good", min_length=3, max_length=500)]
-WalletNumber = Annotated[Line, Field(title="Wallet number, ten digits", max_length=64)]
+ON_ONE_LINE = AfterValidator(_printable)
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
+    ON_ONE_LINE,
+    Field(title="Reason: kept in the staff's log, for good"),
+]
+WalletNumber = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
+    ON_ONE_LINE,
+    Field(title="Wallet number, ten digits"),
+]
+Amount = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20),
+    ON_ONE_LINE,
+    Field(title="Amount in its currency: 12.50 credits, -12.50 debits"),
+]
+Reference = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    ON_ONE_LINE,
+    Field(title="Reference, such as a ticket's number: money moves once under it"),
+]
 
 
 class AdjustForm(BaseModel):
     wallet_number: WalletNumber
-    amount: Annotated[Line, Field(title="Amount in its currency: 12.50 credits, -12.50 debits", max_length=20)]
-    reference: Annotated[
-        Line,
-        Field(title="Reference, such as a ticket's number: money moves once under it", min_length=1, max_length=100),
-    ]
+    amount: Amount
+    reference: Reference
     reason: Reason
 
 

@@ -14,3 +14,9 @@ function mark() {
 }
 
 new MutationObserver(mark).observe(document.documentElement, { childList: true, subtree: true });
+
+// From a row straight to a row of another table, the page keeps the first table's links to what refers to it.
+addEventListener("hashchange", (change) => {
+  const [from, to] = [change.oldURL, change.newURL].map((url) => new URL(url).hash.split("?")[0].split("/"));
+  if (from[2] && to[2] && from[1] !== to[1]) location.reload();
+});
