@@ -27,6 +27,7 @@ from app.limits import RateLimiter
 from app.passwords import Passwords
 from app.people import People
 from app.problems import EXCEPTION_HANDLERS
+from app.readiness import Lookout
 from app.request_id import add_request_id
 from app.settings import Settings
 from db.engine import connection_pool
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> Litestar:
     board = RateBoard(redis, settings.rates, settings.development)
     locks = Locks(settings.redis_url, settings.locks)
     bank = Bank(settings.bank, locks, board.current)
+    lookout = Lookout(redis, board)
     tokens = Tokens(settings.secret, settings.tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
@@ -75,9 +77,10 @@ def create_app(settings: Settings) -> Litestar:
             await stack.enter_async_context(board.running())
             await stack.enter_async_context(locks.running())
             await stack.enter_async_context(bank.running())
+            await stack.enter_async_context(lookout.running())
             yield
 
-    objects = {"bank": bank, "people": people, "redis": redis, "board": board}
+    objects = {"bank": bank, "people": people, "redis": redis, "lookout": lookout}
     routes: list[Any] = [UsersController, WalletsController, PaymentsController, HealthController]
     app = Litestar(
         route_handlers=[

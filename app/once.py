@@ -42,9 +42,8 @@ async def charge_fees(settings: Settings) -> FeesCharged:
         with _progress() as progress:
             bar = progress.add_task("Fees", total=None)
 
-            def show(run: FeesCharged) -> None:
-                seen = run.charged + run.blocked + run.skipped + run.unchanged
-                progress.update(bar, completed=seen, total=max(run.due, seen))
+            def show(run: FeesCharged, walked: int) -> None:
+                progress.update(bar, completed=walked, total=max(run.due, walked))
 
             return await charge_due_fees(bank, board.current(), progress=show)
 

@@ -47,7 +47,7 @@ async def charge_due_fees(
     rates: Rates | None,
     *,
     now: datetime | None = None,
-    progress: Callable[[FeesCharged], None] | None = None,
+    progress: Callable[[FeesCharged, int], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> FeesCharged:
     """
@@ -56,14 +56,14 @@ async def charge_due_fees(
     Wallets are walked in the order of their due dates. One that owes several periods pays them one after another before
     the walk goes on: its next date may lie behind that of a wallet in the same chunk, where nobody would look again.
     Nobody is met twice, so the walk ends. `rates` only tell which blocked wallets are worth asking; `progress` is told
-    the sums after each chunk.
+    the sums after each chunk, and how many wallets have had their turn.
 
     Raises what the database raises when it can't be reached; what was charged until then stays charged.
     """
     now = now or datetime.now(UTC)
     payable = _payable(rates)
     run = FeesCharged(due=(await Wallet.raw(f"SELECT count(*) AS due {_DUE}", now, payable))[0]["due"])
-    after_due, after_id = _LONG_AGO, 0
+    after_due, after_id, walked = _LONG_AGO, 0, 0
     while chunk := await _chunk(now, payable, after_due, after_id):
         orders = [ChargeFee(wallet_id=row["id"], due_at=row["fee_due_at"]) for row in chunk]
         after_due, after_id = orders[-1].due_at, orders[-1].wallet_id
@@ -76,8 +76,9 @@ async def charge_due_fees(
                 for order, answer in zip(orders, answers, strict=True)
                 if isinstance(answer, Receipt) and answer.transaction and order.due_at + FEE_PERIOD <= now
             ]
+        walked += len(chunk)
         if progress:
-            progress(run)
+            progress(run, walked)
         if stop and stop.is_set():
             break  # the next run finds what is left
     return run

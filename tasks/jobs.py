@@ -26,6 +26,7 @@ from tasks.delivery import Delivery
 from tasks.fees import charge_due_fees
 from tasks.rates import RateBoard, RatesSource, fetch_rates
 from tasks.rates_store import cached
+from tasks.sweep import told
 from tasks.upkeep import audit_and_keep, clean_up
 
 # A job that has not said for so long that it is alive is dead, and SAQ's sweep may start it again.
@@ -80,8 +81,8 @@ async def refresh_rates_if_old(tools: Tools) -> dict[str, Any] | None:
 async def charge_fees(ctx: Context) -> dict[str, Any]:
     """Charge the fees that are due."""
     tools = tools_of(ctx)
-    async with _alive(ctx):
-        charged = await charge_due_fees(tools.bank, tools.board.current(), stop=ctx["worker"].event)
+    async with _alive(ctx), told(tools.redis, ctx["job"]) as progress:
+        charged = await charge_due_fees(tools.bank, tools.board.current(), stop=ctx["worker"].event, progress=progress)
     if charged.due:
         _log.info("Fees: %s", _plain(charged))
     return _plain(charged)

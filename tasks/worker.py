@@ -2,15 +2,12 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context as Variables
-from datetime import UTC, datetime
 from functools import partial
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -24,6 +21,7 @@ from actors.bank import Bank, Limits
 from actors.locks import Lease, Locks
 from db.engine import UNAVAILABLE, Pool, connection_pool
 from tasks.delivery import Delivery
+from tasks.heartbeat import HEARTBEAT_SECONDS, beat
 from tasks.jobs import CRON, Tools, refresh_rates_if_old
 from tasks.mail import Smtp
 from tasks.mailbox import development_smtp
@@ -31,10 +29,6 @@ from tasks.messages import hasten_delivery
 from tasks.queue import CONNECT_SECONDS, open_queue
 from tasks.rates import RateBoard, RatesSource, publish_snapshot
 from tasks.sms import SmsGateway
-
-HEARTBEAT_KEY = "wallet:worker:heartbeat"
-HEARTBEAT_SECONDS = 10.0
-HEARTBEAT_TTL_SECONDS = 30
 
 CONCURRENCY = 6
 SWEEP_SECONDS = 10
@@ -189,10 +183,8 @@ async def _first_work(tools: Tools, queue: RedisQueue) -> None:
 
 
 async def _beat(redis: Redis) -> None:
-    """Say under `wallet:worker:heartbeat` that this worker is alive."""
-    beat = msgspec.json.encode({"at": datetime.now(UTC), "pid": os.getpid()})
     try:
-        await redis.set(HEARTBEAT_KEY, beat, ex=HEARTBEAT_TTL_SECONDS)
+        await beat(redis)
     except (RedisError, OSError):
         await asyncio.sleep(RETRY_SECONDS)
     else:

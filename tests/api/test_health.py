@@ -1,6 +1,6 @@
 """Whether the process lives, and whether what it needs is there, each by name."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import msgspec
@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.settings import Settings
-from tasks.worker import HEARTBEAT_KEY
+from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.faults.real_servers import publish_rates
 
 PARTS = {"database", "redis", "rates", "worker"}
@@ -33,10 +33,8 @@ class TestReady:
     @pytest.fixture
     async def settings(self, settings: Settings) -> Settings:
         await publish_rates(settings.redis_url)
-        beat = {"at": datetime.now(UTC), "pid": 1}
-        redis: Redis = Redis.from_url(settings.redis_url)
-        await redis.set(HEARTBEAT_KEY, msgspec.json.encode(beat))
-        await redis.aclose()
+        async with Redis.from_url(settings.redis_url) as redis:
+            await beat(redis)
         return settings
 
     async def test_everything_is_there_each_by_name(self, client: httpx.AsyncClient) -> None:
@@ -46,6 +44,22 @@ class TestReady:
         assert ready["status"] == "ok"
         assert ready["checks"].keys() == PARTS
         assert {check["status"] for check in ready["checks"].values()} == {"ok"}
+
+    async def test_a_part_that_is_down_is_named_with_the_moment_since_when(
+        self, client: httpx.AsyncClient, settings: Settings
+    ) -> None:
+        before = (await client.get("/health/ready")).json()["checks"]
+        silent = timedelta(minutes=10)
+        async with Redis.from_url(settings.redis_url) as redis:
+            await redis.expire(HEARTBEAT_KEY, KEPT - silent)
+        ready = (await client.get("/health/ready")).json()
+        assert ready["status"] == "degraded"
+        assert "wallet worker" in ready["checks"]["worker"]["detail"]
+        down_for = datetime.now(UTC) - datetime.fromisoformat(ready["checks"]["worker"]["since"])
+        assert silent <= down_for < silent + timedelta(seconds=30)
+        # The others are as they were, since when they were.
+        del before["worker"], ready["checks"]["worker"]
+        assert ready["checks"] == before
 
 
 class TestWithoutRedis:

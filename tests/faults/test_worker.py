@@ -16,11 +16,11 @@ from db.embedded import Servers, embedded_servers
 from db.engine import Pool, connection_pool, engine
 from db.migrate import migrate
 from db.transaction import transaction
+from tasks.heartbeat import HEARTBEAT_KEY
 from tasks.mailbox import read_mailbox
 from tasks.messages import Messages
 from tasks.queue import open_queue
 from tasks.rates_store import cached
-from tasks.worker import HEARTBEAT_KEY
 
 SECRET = "a secret of at least thirty-two bytes"
 PATIENCE_SECONDS = 30.0

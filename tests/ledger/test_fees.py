@@ -95,9 +95,9 @@ async def test_chunks_miss_nobody_even_with_one_due_date(bank: Bank, monkeypatch
     monkeypatch.setattr(fees, "FEE_CHUNK", 2)
     for _ in range(5):
         await wallet(bank, "200.00")
-    told: list[int] = []
-    run = await charge_due_fees(bank, RATES, progress=lambda so_far: told.append(so_far.charged))
-    assert (run.charged, told) == (5, [2, 4, 5])
+    told: list[tuple[int, int]] = []
+    run = await charge_due_fees(bank, RATES, progress=lambda so_far, walked: told.append((so_far.charged, walked)))
+    assert (run.charged, told) == (5, [(2, 2), (4, 4), (5, 5)])
 
 
 async def test_a_wallet_that_holds_too_little_is_blocked_with_one_message_and_owes_no_more(bank: Bank) -> None:

@@ -1,0 +1,87 @@
+"""How far a fee sweep has come: on its job for the dashboard, and in Redis for whoever measures."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from saq import Job
+
+from actors.background import in_background
+from tasks.fees import FeesCharged
+
+SWEEP_KEY = "wallet:fees:sweep"
+LAST_FEES_KEY = "wallet:fees:sweep:charging"
+TELL_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Sweep(Struct, kw_only=True):
+    """A sweep's state. Numbers as in `FeesCharged`; `finished_at` stays null where it was cut short."""
+
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    due: int = 0
+    walked: int = 0
+    charged: int = 0
+    blocked: int = 0
+    skipped: int = 0
+    unchanged: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, from 0 to 1."""
+        return min(self.walked / self.due, 1.0) if self.due else 0.0
+
+
+async def last_sweep(redis: Redis, *, charging: bool = False) -> Sweep | None:
+    """The sweep that runs or ran last; with `charging` the last that found a fee due. Raises what Redis raises."""
+    found = await redis.get(LAST_FEES_KEY if charging else SWEEP_KEY)
+    return msgspec.json.decode(found, type=Sweep) if found else None
+
+
+@asynccontextmanager
+async def told(redis: Redis, job: Job) -> AsyncIterator[Callable[[FeesCharged, int], None]]:
+    """
+    What a sweep's `progress` should be as long as the block runs: it only notes the numbers, and once a second they are
+    written. The sweep neither waits for Redis nor fails without it.
+    """
+    now = datetime.now(UTC)
+    sweep = Sweep(started_at=now, updated_at=now)
+
+    def note(run: FeesCharged, walked: int) -> None:
+        for name, number in asdict(run).items():
+            setattr(sweep, name, number)
+        sweep.walked = walked
+        job.progress = sweep.share
+        job.meta = {"walked": walked, **asdict(run)}
+
+    async def tell() -> None:
+        await asyncio.sleep(TELL_SECONDS)
+        await _write(redis, sweep)
+        try:
+            await job.update()
+        except (RedisError, OSError) as error:
+            _log.debug("The sweep's progress could not be shown (%s).", type(error).__name__)
+
+    async with in_background(tell):
+        yield note
+    sweep.finished_at = datetime.now(UTC)
+    await _write(redis, sweep)
+
+
+async def _write(redis: Redis, sweep: Sweep) -> None:
+    sweep.updated_at = datetime.now(UTC)
+    state = msgspec.json.encode(sweep)
+    try:
+        await redis.mset({SWEEP_KEY: state, **({LAST_FEES_KEY: state} if sweep.due else {})})
+    except (RedisError, OSError) as error:
+        _log.debug("The sweep's state could not be kept (%s).", type(error).__name__)
