@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from actors import signals
 from actors.background import in_background
 from actors.directory import Directory
 from actors.locks import Locks
@@ -18,6 +19,7 @@ from actors.money import Rates
 from actors.orders import Order, Receipt, Reverse, Transfer
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Stopping, TooLate, TransactionNotFound
 from actors.settlement import settle
+from actors.signals import Passed, Stage
 from db import ledger
 from db.engine import UNAVAILABLE
 
@@ -63,6 +65,7 @@ class Bank:
         self._elsewhere: set[int] = set()  # missed wallets: busy until somebody wakes us or a moment has passed
         self._mail_has_come = asyncio.Event()
         self._open = False
+        self.on_road: Callable[[list[Passed]], None] | None = None  # told of the stages each order has passed
         locks.on_freed = self._freed_elsewhere
 
     async def perform(self, order: Order) -> Receipt:
@@ -73,14 +76,17 @@ class Bank:
             Refusal: it was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
             Exception: what the database said to this one order and to no other of its batch; nothing has happened.
         """
-        wallet_ids = await self._wallet_ids(order)
-        if not self._open:
-            raise Stopping()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Receipt] = loop.create_future()
-        self._mailboxes.put(Mail(order, wallet_ids, answer, loop.time() + self.limits.deadline_seconds))
-        self._mail_has_come.set()
-        return await answer
+        road: list[Passed] | None = [] if self.on_road else None
+        try:
+            receipt = await self._put(order, await self._wallet_ids(order), road)
+        except BaseException as error:
+            signals.answered(order, error)
+            raise
+        finally:
+            if road and self.on_road:
+                self.on_road(road)
+        signals.answered(order, receipt)
+        return receipt
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,6 +102,16 @@ class Bank:
         finally:
             for mail in self._mailboxes.expired(math.inf):
                 mail.refuse(Stopping())
+
+    def _put(self, order: Order, wallet_ids: tuple[int, ...], road: list[Passed] | None) -> "asyncio.Future[Receipt]":
+        """Queue an order; the future is its answer."""
+        if not self._open:
+            raise Stopping()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Receipt] = loop.create_future()
+        self._mailboxes.put(Mail(order, wallet_ids, answer, loop.time() + self.limits.deadline_seconds, road))
+        self._mail_has_come.set()
+        return answer
 
     async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
         """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""
@@ -123,6 +139,7 @@ class Bank:
             await asyncio.sleep(0)
         batch = self._mailboxes.take(self.limits.batch_max)
         if batch:
+            signals.taken(batch, asyncio.get_running_loop().time(), self.limits.deadline_seconds)
             await self._carry_out(batch)
         else:
             self._mail_has_come.clear()
@@ -131,8 +148,10 @@ class Bank:
         wallet_ids = {wallet_id for mail in batch for wallet_id in mail.wallet_ids}
         token, missed = "", set[int]()
         try:
-            token, missed = await self.locks.take(wallet_ids)
+            with Stage("lock", batch):
+                token, missed = await self.locks.take(wallet_ids)
             if missed:
+                signals.missed(len(missed))
                 self._elsewhere |= missed
                 self.locks.retry_soon(missed)
                 batch = self._mailboxes.give_back(batch, missed)
@@ -162,6 +181,7 @@ class Bank:
 
     async def _watch_deadlines(self) -> None:
         await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
+        signals.waiting(self._mailboxes.waiting)
         for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
             mail.refuse(TooLate())
             self._mail_has_come.set()  # what waited behind it may not need the wallet that held it up

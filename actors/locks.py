@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from actors import signals
 from actors.background import in_background
 
 log = logging.getLogger(__name__)
@@ -168,11 +169,13 @@ class Locks:
             with suppress(RedisError, OSError, TimeoutError):
                 await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
                 self.degraded = False
+                signals.degraded(False)
                 log.warning("Redis is back: wallets are locked across processes again")
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:
             self.degraded = True
+            signals.degraded(True)
             log.warning("Redis is gone (%s): money moves on row locks alone until it is back", type(error).__name__)
 
     def _by_shard(self, wallet_ids: Iterable[int]) -> Iterable[list[int]]:

@@ -8,7 +8,7 @@ Every step costs the mails it moves and nothing else; a wallet's own mails never
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -31,6 +31,7 @@ class Mail(Struct, eq=False):
     wallet_ids: tuple[int, ...]
     answer: Answer
     deadline: float  # on the event loop's clock, in seconds
+    road: list[Any] | None = None  # the stages it has passed, where somebody traces it
 
     def refuse(self, refusal: Exception) -> None:
         """Answer with a refusal, unless whoever asked has gone."""

@@ -16,12 +16,14 @@ from asyncpg.exceptions import (
     UniqueViolationError,
 )
 
+from actors import signals
 from actors.book import Book, UsedKey
 from actors.mailbox import Mail
 from actors.money import Rates
 from actors.orders import Receipt, Reverse
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
 from actors.rules import apply
+from actors.signals import Stage
 from db import ledger
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt, transaction
@@ -77,6 +79,7 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
         if in_doubt:
             if loop.time() >= patience_ends:
                 log.error("outcome of %d orders unknown: the database has not come back", len(mails))
+                signals.in_doubt("unknown", len(mails))
                 _refuse(mails, OutcomeUnknown)
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -84,13 +87,18 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
 
 async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> list[Receipt | Refusal]:
     """The batch in one transaction: what each order came to, once it is committed."""
-    async with transaction():
-        book = await _open_book(mails, rates)
-        done = await _already_done(mails, book) if in_doubt else {}
-        outcomes = [done.get(position) or _apply(mail, book) for position, mail in enumerate(mails)]
-        changes = book.changes
-        if changes.wallets:
-            await ledger.save(changes)
+    async with transaction(committing=Stage("commit", mails)):
+        with Stage("load", mails):
+            book = await _open_book(mails, rates)
+            done = await _already_done(mails, book) if in_doubt else {}
+        with Stage("rules", mails):
+            outcomes = [done.get(position) or _apply(mail, book) for position, mail in enumerate(mails)]
+        if book.changes.wallets:
+            with Stage("save", mails):
+                await ledger.save(book.changes)
+    if in_doubt:
+        signals.in_doubt("committed", len(done))
+        signals.in_doubt("repeated", len(mails) - len(done))
     return outcomes
 
 

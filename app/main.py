@@ -1,5 +1,6 @@
 """`create_app`: every object is made here, and handed to those who need it. Routes, plugins, lifespan, nothing else."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,14 +23,17 @@ from app.controllers.payments import PaymentsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
 from app.docs import OPENAPI, assets_route
+from app.http_metrics import HTTP_METRICS
 from app.images import Images, media_route
 from app.limits import RateLimiter
+from app.metrics import World, metrics_route
 from app.passwords import Passwords
 from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
 from app.request_id import add_request_id
 from app.settings import Settings
+from app.tracing import tracing
 from db.engine import connection_pool
 from tasks.messages import Messages
 from tasks.queue import open_queue
@@ -49,6 +53,9 @@ def create_app(settings: Settings) -> Litestar:
     locks = Locks(settings.redis_url, settings.locks)
     bank = Bank(settings.bank, locks, board.current)
     lookout = Lookout(redis, board)
+    traces = tracing(settings.otlp_endpoint)
+    if traces:
+        bank.on_road = traces.on_road
     tokens = Tokens(settings.secret, settings.tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
@@ -71,6 +78,8 @@ def create_app(settings: Settings) -> Litestar:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(redis.aclose)
             stack.push_async_callback(queue.disconnect)
+            if traces:
+                stack.push_async_callback(asyncio.to_thread, traces.close)
             stack.callback(passwords.close)
             stack.callback(images.close)
             await stack.enter_async_context(connection_pool(settings.pool))
@@ -88,12 +97,14 @@ def create_app(settings: Settings) -> Litestar:
             Router("/api/v1", route_handlers=routes, include_in_schema=False),
             media_route(media_folder),
             assets_route(),
+            metrics_route(World(redis, lookout), settings.metrics.token),
             admin_route(bank, limiter, production=not settings.development, public_url=settings.public_url),
             *([MailboxController] if settings.development else []),
         ],
         lifespan=[lifespan],
         dependencies={name: Provide(_constant(thing), sync_to_thread=False) for name, thing in objects.items()},
         dto=JSONBodies,
+        middleware=[*([traces.middleware] if traces else []), HTTP_METRICS.middleware],
         plugins=[AmountSchema()],
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],

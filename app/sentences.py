@@ -11,8 +11,9 @@ from app.supervisor import GivenUp
 from db.child import EmbeddedError
 from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
+from tasks.metrics import MetricsPortTaken
 
-OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError, StaffError)
+OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError, MetricsPortTaken, StaffError)
 
 
 def sentence(error: BaseException) -> str | None:

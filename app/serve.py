@@ -14,6 +14,7 @@ import click
 
 from app.listen import listen
 from app.settings import Settings, load_settings
+from app.shared_metrics import shared_metrics
 from app.supervisor import Child, supervise
 from db.embedded import Servers, embedded_servers
 from db.migrate import migrate
@@ -41,8 +42,8 @@ def serve(*, port: int, workers: int) -> None:
             "DATABASE_URL": settings.database_url or servers.database_url or "",
             "REDIS_URL": settings.redis_url or servers.redis_url or "",
         }
-        environ = {"WALLET_PUBLIC_URL": url} | os.environ | addresses
-        with _addresses_file(addresses):
+        with _addresses_file(addresses), shared_metrics() as metrics:
+            environ = {"WALLET_PUBLIC_URL": url} | os.environ | addresses | metrics
             asyncio.run(_run(settings, servers, listeners, url, environ))
 
 
@@ -50,8 +51,8 @@ def serve_api(*, host: str, port: int, workers: int) -> None:
     """Run `workers` API processes on one port until told to stop, against DATABASE_URL and REDIS_URL."""
     load_settings(os.environ)
     _exit_on_signals()
-    with _listening(host, port, workers) as listeners:
-        children = _api_children(listeners, dict(os.environ))
+    with _listening(host, port, workers) as listeners, shared_metrics() as metrics:
+        children = _api_children(listeners, os.environ | metrics)
         asyncio.run(supervise([children], at_stop=partial(_close, listeners)))
 
 

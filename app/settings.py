@@ -18,6 +18,7 @@ from app.environment import SettingsError
 from app.limits import RateLimits
 from db.engine import Pool
 from tasks.mail import Smtp
+from tasks.metrics import Metrics
 from tasks.rates import RatesSource
 from tasks.sms import SmsGateway
 
@@ -25,10 +26,14 @@ PREFIX = "WALLET_"
 DEVELOPMENT_SECRET = "a-development-secret-that-everybody-can-read"  # noqa: S105 - refused in production
 SECRET_MIN_BYTES = 32
 
-# These two keep the names that everything else knows them by.
-URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
-SCHEMES = {"DATABASE_URL": ("postgresql", "postgres"), "REDIS_URL": ("redis", "rediss", "unix")}
-CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url")
+# These keep the names that everything else knows them by.
+URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL", "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+SCHEMES = {
+    "DATABASE_URL": ("postgresql", "postgres"),
+    "REDIS_URL": ("redis", "rediss", "unix"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https"),
+}
+CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url", "otlp_endpoint")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where profile images are kept."""
     phone_region: str = "KZ"
     """Phone numbers without a country code are read as of this country (ISO 3166)."""
+    otlp_endpoint: str = ""
+    """Where an OpenTelemetry collector takes traces over HTTP, as http://collector:4318. Off where it is unset."""
     pool: Pool = Pool()
     bank: Limits = Limits()
     locks: Lease = Lease()
@@ -56,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     smtp: Smtp = Smtp()
     sms: SmsGateway = SmsGateway()
     rates: RatesSource = RatesSource()
+    metrics: Metrics = Metrics()
 
     @property
     def development(self) -> bool:

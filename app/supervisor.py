@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import click
 
+from app.shared_metrics import forget_process
+
 # A child that ends sooner than this has not come up, and one that does so as often as this never will.
 UP_SECONDS = 10
 ATTEMPTS = 3
@@ -52,6 +54,7 @@ class Child:
                 start_new_session=True,  # a Ctrl-C in the terminal is for us alone
             )
             code = await self._process.wait()
+            forget_process(self._process.pid, self._environ)
             if self._stopping:
                 return
             early_deaths = early_deaths + 1 if time.monotonic() - started_at < UP_SECONDS else 0

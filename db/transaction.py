@@ -1,7 +1,7 @@
 """The only place that opens transactions."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 
 from asyncpg import Connection
 
@@ -13,9 +13,9 @@ class CommitInDoubt(Exception):
 
 
 @asynccontextmanager
-async def transaction() -> AsyncIterator[None]:
+async def transaction(*, committing: AbstractContextManager[None] | None = None) -> AsyncIterator[None]:
     """
-    Run the block in a Piccolo transaction; commit at its end, roll back on an exception.
+    Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception.
 
     Piccolo's own context manager keeps the pool slot, and the transaction current, where BEGIN, COMMIT or ROLLBACK
     fails: one outage would eat the pool. Here both are given back whatever happens.
@@ -34,7 +34,8 @@ async def transaction() -> AsyncIterator[None]:
                 await current.rollback()  # type: ignore[no-untyped-call]
             raise
         try:
-            await current.commit()  # type: ignore[no-untyped-call]
+            with committing or nullcontext():
+                await current.commit()  # type: ignore[no-untyped-call]
         except UNAVAILABLE as lost:
             raise CommitInDoubt from lost
     finally:

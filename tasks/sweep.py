@@ -66,7 +66,7 @@ async def told(redis: Redis, job: Job) -> AsyncIterator[Callable[[FeesCharged, i
 
     async def tell() -> None:
         await asyncio.sleep(TELL_SECONDS)
-        await _write(redis, sweep)
+        await write(redis, sweep)
         try:
             await job.update()
         except (RedisError, OSError) as error:
@@ -75,10 +75,11 @@ async def told(redis: Redis, job: Job) -> AsyncIterator[Callable[[FeesCharged, i
     async with in_background(tell):
         yield note
     sweep.finished_at = datetime.now(UTC)
-    await _write(redis, sweep)
+    await write(redis, sweep)
 
 
-async def _write(redis: Redis, sweep: Sweep) -> None:
+async def write(redis: Redis, sweep: Sweep) -> None:
+    """Keep a sweep's state for `last_sweep`, where Redis takes it."""
     sweep.updated_at = datetime.now(UTC)
     state = msgspec.json.encode(sweep)
     try:

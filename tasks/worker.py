@@ -26,6 +26,7 @@ from tasks.jobs import CRON, Tools, refresh_rates_if_old
 from tasks.mail import Smtp
 from tasks.mailbox import development_smtp
 from tasks.messages import hasten_delivery
+from tasks.metrics import Metrics, worker_metrics
 from tasks.queue import CONNECT_SECONDS, open_queue
 from tasks.rates import RateBoard, RatesSource, publish_snapshot
 from tasks.sms import SmsGateway
@@ -52,6 +53,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     smtp: Smtp = Smtp()
     sms: SmsGateway = SmsGateway()
     rates: RatesSource = RatesSource()
+    metrics: Metrics = Metrics()
 
 
 async def run_worker(settings: WorkerSettings) -> None:
@@ -63,6 +65,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     """
     _calm_loggers()
     async with AsyncExitStack() as stack:
+        stack.enter_context(worker_metrics(settings.metrics))
         tools = await stack.enter_async_context(_tools(settings))
         queue = open_queue(settings.redis_url)
         stack.push_async_callback(queue.disconnect)

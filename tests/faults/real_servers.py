@@ -74,10 +74,10 @@ def wallet(*arguments: str, folder: Path, **variables: str) -> Iterator[subproce
 
 
 @contextmanager
-def server(command: str, *, folder: Path, **variables: str) -> Iterator[RealServer]:
+def server(*command: str, folder: Path, **variables: str) -> Iterator[RealServer]:
     """`wallet api` or `wallet serve` on a free port; it may still be starting, see `wait_until_live`."""
     port = free_port()
-    with wallet(command, "--port", str(port), folder=folder, **variables) as process:
+    with wallet(*command, "--port", str(port), folder=folder, **variables) as process:
         yield RealServer(process=process, url=f"http://127.0.0.1:{port}", output=folder / "output")
 
 

@@ -1,0 +1,154 @@
+"""What Prometheus is told: each figure after something that must have moved it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from litestar import Litestar
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from app import metrics
+from app.settings import Settings
+from db.tables import Message
+from tasks.metrics import Metrics
+from tasks.sweep import Sweep, write
+from tests.faults.real_servers import publish_rates
+from tests.persons import register
+
+Figures = Mapping[tuple[str, str], float]
+
+
+@pytest.fixture(autouse=True)
+def always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "FRESH_SECONDS", 0.0)
+
+
+def figures(text: str) -> Figures:
+    """Samples by name and by the values of their labels, in the order of the labels' names."""
+    return {
+        (sample.name, " ".join(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def ask(client: httpx.AsyncClient) -> Figures:
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return figures(answer.text)
+
+
+def rise(before: Figures, after: Figures, name: str, labels: str = "") -> float:
+    """By how much a counter has risen: the registry is that of the process, and other tests count in it too."""
+    return after.get((name, labels), 0.0) - before.get((name, labels), 0.0)
+
+
+async def test_orders_are_counted_by_kind_and_by_what_came_of_them(client: httpx.AsyncClient) -> None:
+    alice, bob = await register(client), await register(client)
+    one, other = await alice.open_wallet(), await bob.open_wallet()
+    before = await ask(client)
+    await one.deposit("100.00")
+    for _ in range(3):
+        await one.send("10.00", other, key="rent")
+    await one.withdraw("500.00")
+    await one.send("1.00", "4000000000")
+    after = await ask(client)
+    for labels, orders in (
+        ("deposit done", 1),
+        ("transfer done", 1),
+        ("transfer replayed", 2),
+        ("withdraw insufficient_funds", 1),
+        ("transfer wallet_not_found", 1),
+    ):
+        assert rise(before, after, "wallet_orders_total", labels) == orders, labels
+    # Each order alone is a batch of one, and passes every stage; what was refused or replayed saves nothing.
+    assert rise(before, after, "wallet_batch_orders_count") == rise(before, after, "wallet_batch_orders_sum") == 6
+    assert rise(before, after, "wallet_mailbox_seconds_count") == 6
+    for stage, batches in (("lock", 6), ("load", 6), ("rules", 6), ("save", 2), ("commit", 6)):
+        assert rise(before, after, "wallet_stage_seconds_count", stage) == batches, stage
+    transfer = "wallet POST /users/wallets/{id}/transfer"
+    assert rise(before, after, "wallet_http_requests_total", f"{transfer} 201") == 3
+    assert rise(before, after, "wallet_http_requests_total", f"{transfer} 404") == 1
+    assert rise(before, after, "wallet_http_request_duration_seconds_count", f"{transfer} 201") == 3
+    assert after["wallet_http_requests_in_progress", f"{transfer} 200"] == 0
+    assert after["wallet_mailbox_orders", ""] == 0
+    # Nobody's wallet, number or key is a label.
+    assert not any(secret in labels for _, labels in after for secret in (one.number, str(one.id), "rent"))
+
+
+async def test_the_world_is_told_as_it_is(client: httpx.AsyncClient, settings: Settings) -> None:
+    told = await ask(client)
+    states = {part: told["wallet_part_up", part] for part in ("database", "redis", "rates", "worker")}
+    assert states == {"database": 1, "redis": 1, "rates": 0, "worker": 0}
+    assert ("wallet_rate_age_seconds", "") not in told
+    assert ("wallet_worker_heartbeat_age_seconds", "") not in told
+    assert told["wallet_fee_sweep_running", ""] == told["wallet_fee_sweep_due", ""] == 0
+
+    now = datetime.now(UTC)
+    for number, due_at in enumerate(
+        (now - timedelta(hours=2), now - timedelta(hours=1), now + timedelta(hours=1), None)
+    ):
+        await Message(event=f"event {number}", template="welcome", next_attempt_at=due_at).save()
+    sweep = Sweep(started_at=now, updated_at=now, due=30, walked=20, charged=15, blocked=5)
+    async with Redis.from_url(settings.redis_url) as redis:
+        await write(redis, sweep)
+        told = await ask(client)
+        assert (told["wallet_mail_backlog", "due"], told["wallet_mail_backlog", "later"]) == (2, 1)
+        assert 7200 <= told["wallet_mail_oldest_due_seconds", ""] < 7260
+        shown = [told[f"wallet_fee_sweep_{each}", ""] for each in ("running", "due", "walked", "charged", "blocked")]
+        assert shown == [1, 30, 20, 15, 5]
+        sweep.finished_at = now
+        await write(redis, sweep)
+        assert (await ask(client))["wallet_fee_sweep_running", ""] == 0
+
+
+class TestWithRates:
+    @pytest.fixture
+    async def settings(self, settings: Settings) -> Settings:
+        await publish_rates(settings.redis_url)
+        return settings
+
+    async def test_the_age_of_the_rates_is_told(self, client: httpx.AsyncClient) -> None:
+        told = await ask(client)
+        assert told["wallet_part_up", "rates"] == 1
+        assert told["wallet_rate_age_seconds", ""] >= 0
+
+
+class TestWithoutRedis:
+    """Nobody listens there."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, redis_url="redis://127.0.0.1:1/0")
+
+    async def test_it_is_said_and_the_rest_is_told_all_the_same(self, client: httpx.AsyncClient) -> None:
+        alice = await register(client)
+        before = await ask(client)
+        await (await alice.open_wallet()).deposit("5.00")
+        told = await ask(client)
+        assert rise(before, told, "wallet_orders_total", "deposit done") == 1
+        assert (told["wallet_part_up", "redis"], told["wallet_part_up", "database"]) == (0, 1)
+        assert told["wallet_redis_degraded", ""] == 1
+        assert ("wallet_fee_sweep_due", "") not in told
+        assert told["wallet_mail_backlog", "due"] == 0
+
+
+class TestWithAToken:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, metrics=Metrics(token="for prometheus only"))
+
+    async def test_only_who_has_it_is_told(self, client: httpx.AsyncClient, app: Litestar) -> None:
+        person = await register(client)
+        for header in (None, "Bearer for prometheus onl", "for prometheus only", f"Bearer {person.token}", "\u00e9"):
+            headers = {"Authorization": header.encode()} if header else {}
+            answer = await client.get("/metrics", headers=headers)  # type: ignore[arg-type]
+            assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated"), header
+            assert "wallet_" not in answer.text
+        answer = await client.get("/metrics/", headers={"Authorization": "Bearer for prometheus only"})
+        assert answer.status_code == 200
+        assert "wallet_part_up" in answer.text
