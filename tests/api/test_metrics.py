@@ -1,7 +1,9 @@
 """What Prometheus is told: each figure after something that must have moved it."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,6 +21,9 @@ from tests.faults.real_servers import publish_rates
 from tests.persons import register
 
 Figures = Mapping[tuple[str, str], float]
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+UNKNOWN_HERE = {"wallet_rate_age_seconds", "wallet_worker_heartbeat_age_seconds"}
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +157,17 @@ class TestWithAToken:
         answer = await client.get("/metrics/", headers={"Authorization": "Bearer for prometheus only"})
         assert answer.status_code == 200
         assert "wallet_part_up" in answer.text
+
+
+async def test_the_documentation_tells_of_every_metric_and_of_no_other(client: httpx.AsyncClient) -> None:
+    told: set[str] = set()
+    for row in re.findall(r"^\| (`wallet_.*?) \|", DOCUMENT, re.MULTILINE):
+        first, *others = re.findall(r"`(\w+)`", row)
+        told |= {first} | {first.rsplit("_", 1)[0] + other for other in others}
+    await client.get("/users/")
+    answer = (await client.get("/metrics")).text
+    known = {
+        name for name in re.findall(r"^# TYPE (wallet_\w+)", answer, re.MULTILINE) if not name.endswith("_created")
+    }
+    known |= UNKNOWN_HERE | {"wallet_http_requests_error_total"}  # none has ended so, and nothing is there to be told
+    assert told == known
