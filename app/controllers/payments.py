@@ -23,6 +23,7 @@ from actors.refusals import (
     WalletFrozen,
     WalletNotFound,
 )
+from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
 from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
@@ -31,6 +32,7 @@ from app.queries import OperationType, TransactionView, history, receipt_view, w
 
 _ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
 _SENDING = (InsufficientFunds, WalletBlocked)
+_REPLAYED = ((b"idempotent-replayed", b"true"),)
 _SENT = "The transaction. `balance_after` is that of your wallet."
 
 
@@ -164,8 +166,7 @@ def _key(caller_id: Any, header: str | None) -> IdempotencyKey | None:
 
 
 def _answer(receipt: Receipt) -> Response[TransactionView]:
-    headers = {"Idempotent-Replayed": "true"} if receipt.replayed else None
-    return Response(receipt_view(receipt), status_code=201, headers=headers)
+    return Answer(receipt_view(receipt), status_code=201, headers=_REPLAYED if receipt.replayed else ())
 
 
 def _next_page(request: Request[Any, Any, Any], cursor: str) -> str:
