@@ -34,6 +34,7 @@ from app.readiness import Lookout
 from app.request_id import add_request_id
 from app.settings import Settings
 from app.tracing import tracing
+from app.workers import workers_route
 from db.engine import connection_pool
 from tasks.messages import Messages
 from tasks.queue import open_queue
@@ -99,6 +100,7 @@ def create_app(settings: Settings) -> Litestar:
             assets_route(),
             metrics_route(World(redis, lookout), settings.metrics.token),
             admin_route(bank, limiter, production=not settings.development, public_url=settings.public_url),
+            workers_route(queue, production=not settings.development, public_url=settings.public_url),
             *([MailboxController] if settings.development else []),
         ],
         lifespan=[lifespan],

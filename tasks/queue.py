@@ -1,12 +1,17 @@
 """The queue that the application and its workers share."""
 
 from contextlib import suppress
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from saq import Job, Status
 from saq.queue.redis import RedisQueue
+from saq_board.store import Store
+
+from tasks.history import keep
 
 QUEUE_NAME = "wallet"
 
@@ -18,7 +23,19 @@ CONNECT_SECONDS = 2.0
 
 
 class PatientQueue(RedisQueue):
-    """SAQ's queue, which can also be closed while Redis is away."""
+    """SAQ's queue, which keeps how jobs ended, and can also be closed while Redis is away."""
+
+    def __init__(self, redis: Redis, name: str) -> None:
+        super().__init__(redis, name=name)
+        self._history = Store(self)
+
+    async def finish(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **kwargs: Any
+    ) -> None:
+        """Finish it. The job is over even where that can't be kept."""
+        await super().finish(job, status, result=result, error=error, **kwargs)
+        with suppress(RedisError, OSError):
+            await keep(self._history, job)
 
     async def disconnect(self) -> None:
         """Close it. SAQ says goodbye to Redis first, which fails where there is none to hear it."""
