@@ -63,7 +63,8 @@ def build(bank: Bank, limiter: RateLimiter, threads: Threads, *, production: boo
     return app
 
 
-async def _not_understood(request: Request, error: Exception) -> JSONResponse:
+async def _not_understood(_request: Request, error: Exception) -> JSONResponse:
     """What Piccolo or the database makes nothing of, such as an order by a column that is not there."""
-    log.info("the admin could not answer %r: %s", request.url.path, type(error).__name__)
+    # Not with its path or its question, in which there is whatever somebody has typed.
+    log.info("the admin could not answer: %s", type(error).__name__)
     return JSONResponse({"detail": "This can't be answered. Check the filters, the order and the page."}, 400)

@@ -124,6 +124,7 @@ class Message(Table, tablename="message", help_text="Emails and SMS: sent, waiti
     next_attempt_at = Timestamptz(null=True, default=None, help_text="Empty when sent or given up.")
     sent_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
+    request_id = Varchar(length=64, null=True, default=None, help_text="As in the logs.")
 
 
 class StaffAction(

@@ -36,7 +36,7 @@ def serve(port: int, workers: int) -> None:
 @click.option("--fd", type=int, hidden=True, help="Given by a supervisor: the socket it listens on.")
 def api(host: str, port: int, workers: int, fd: int | None) -> None:
     """The HTTP API alone, against DATABASE_URL and REDIS_URL."""
-    settings = _settings(supervised=fd is not None, log_level=logging.INFO)
+    settings = _settings_of_server(supervised=fd is not None)
     from app.listen import listen, serve_http
 
     if fd is not None:
@@ -55,7 +55,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 @click.option("--supervised", is_flag=True, hidden=True, help="Given by a supervisor: end when it ends.")
 def worker(supervised: bool) -> None:
     """The task worker alone, against DATABASE_URL and REDIS_URL: mail, exchange rates, fees, upkeep."""
-    settings = _settings(supervised=supervised, log_level=logging.INFO)
+    settings = _settings_of_server(supervised=supervised)
     from app.once import worker_settings
     from tasks.worker import run_worker
 
@@ -201,16 +201,25 @@ def demo(url: str) -> None:
     demo(url)
 
 
-def _settings(*, supervised: bool = False, log_level: int = logging.WARNING) -> "Settings":
+def _settings() -> "Settings":
+    """The settings of a command that runs once."""
+    _environment()
+    from app.settings import load_settings
+
+    return load_settings(os.environ)
+
+
+def _settings_of_server(*, supervised: bool) -> "Settings":
     """The settings of a part that runs alone. A supervised one first makes sure not to outlive its supervisor."""
     if supervised:
         from app.listen import end_with_supervisor
 
         end_with_supervisor()
-    _environment(log_level=log_level)
-    from app.settings import load_settings
+    settings = _settings()
+    from app.logs import configure_logs
 
-    return load_settings(os.environ)
+    configure_logs(settings.log, production=not settings.development)
+    return settings
 
 
 def _staff_settings() -> None:
@@ -227,7 +236,7 @@ def _new_password(from_stdin: bool) -> str:
     return password
 
 
-def _environment(*, with_running: bool = True, log_level: int = logging.WARNING) -> None:
+def _environment(*, with_running: bool = True) -> None:
     """Complete the environment before anything imports the database engine, which reads it."""
     from app.environment import complete_environment
 
@@ -235,9 +244,8 @@ def _environment(*, with_running: bool = True, log_level: int = logging.WARNING)
     # Piccolo warns of a table named `user`, which it quotes everywhere, and of a database that is not there, which is
     # no news to a command that needs none and is said properly by one that does.
     warnings.filterwarnings("ignore", module="piccolo")
-    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "saq", "mail.log", "asyncio", "piccolo"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs.py` says.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def main() -> None:

@@ -7,13 +7,38 @@ import signal
 import socket
 import sys
 import threading
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 BACKLOG = 2048
 GRACE_SECONDS = 20
+# Proxies keep idle connections for a minute at most, as a rule. Whoever closes first must not be us: the next request
+# may be on its way already.
+KEEP_ALIVE_SECONDS = 75
+
+
+class Http(Struct, frozen=True, kw_only=True):
+    """How a proxy and the API get along."""
+
+    trusted_proxies: str = ""
+    """Addresses or networks, with commas between: their X-Forwarded-For and X-Forwarded-Proto are believed."""
+    linger_seconds: float = 0
+    """How long a process that was told to stop still accepts requests, while /health/ready sends proxies elsewhere."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where a proxy is none: uvicorn would silently trust nobody."""
+        for proxy in self.proxies:
+            ip_network(proxy)
+
+    @property
+    def proxies(self) -> list[str]:
+        """Each of the trusted addresses and networks."""
+        return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
 
 
 class PortTaken(Exception):
@@ -59,17 +84,22 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first."""
     import uvicorn
 
+    from app.graceful_server import GracefulServer
     from app.main import create_app
 
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         lifespan="on",
         access_log=False,
+        log_config=None,  # its lines come out as all others do
         log_level="warning",
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.http.proxies),
+        forwarded_allow_ips=settings.http.proxies,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     # What exists by now lives as long as the process: the collector need not look at it again and again. And a batch
@@ -80,7 +110,15 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     # uvicorn raises the signal that stopped it once more when it is done: a wanted end, not a crash.
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run(sockets=[listener])
+    server = GracefulServer(
+        config, linger_seconds=settings.http.linger_seconds, at_first_signal=app.state.lookout.say_stopping
+    )
+    server.run(sockets=[listener])
+
+
+def longest_farewell(settings: "Settings") -> float:
+    """The seconds after which a process that was told to stop has surely come to an end by itself."""
+    return settings.http.linger_seconds + GRACE_SECONDS + settings.bank.drain_seconds + 10
 
 
 def end_with_supervisor() -> None:

@@ -32,6 +32,7 @@ from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
 from app.request_id import add_request_id
+from app.request_log import RequestLog, log_config
 from app.settings import Settings
 from app.tracing import tracing
 from app.workers import workers_route
@@ -111,10 +112,14 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],
         request_max_body_size=BODY_MAX_BYTES,
+        debug=False,  # Litestar asks the environment where these are not given
+        pdb_on_exception=False,
         openapi_config=OPENAPI,
-        logging_config=None,
+        logging_config=log_config(settings.log, production=not settings.development),
     )
+    app.asgi_handler = RequestLog(app.asgi_handler, settings.log, production=not settings.development)
     app.state.tokens = tokens
+    app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from app.request_log import CUT_OFF, route_of
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
@@ -24,6 +25,8 @@ MEDIA_TYPE = "application/problem+json"
 
 # What Litestar itself turns down has no refusal of ours: its status becomes the code.
 _CODES = {404: "not_found", 405: "method_not_allowed"}
+# Litestar's words, in an error of status 500, when the body ends before its end.
+_CLIENT_GONE = "client disconnected prematurely"
 
 
 class FieldError(Struct, frozen=True, kw_only=True):
@@ -140,6 +143,8 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         return refused(request, ValidationFailed(detail=str(error.detail)))
     if status == 413:
         return refused(request, ContentTooLarge())
+    if error.detail == _CLIENT_GONE:  # nobody reads the answer; its status is for the log
+        return problem_response(request, status=CUT_OFF, code="cut_off", title="The request was cut off.", detail="")
     if status >= 500:
         return _unexpected(request, error)
     title = HTTPStatus(status).phrase
@@ -152,7 +157,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def _database_gone(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.warning("no database or Redis for %s: %s", request.scope["path"], type(error).__name__)
+    log.warning("no database or Redis for %s: %s", route_of(request.scope), type(error).__name__)
     return refused(request, DatabaseUnavailable())
 
 
@@ -161,7 +166,7 @@ def _in_doubt(request: Request[Any, Any, Any], _error: CommitInDoubt) -> Respons
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.error("unexpected error in %s %s", request.method, request.scope["path"], exc_info=error)
+    log.error("unexpected error in %s %s", request.method, route_of(request.scope), exc_info=error)
     return problem_response(
         request,
         status=500,

@@ -32,7 +32,11 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """All parts. Without its database the API is down; without any other part it is degraded and still serves."""
+    """
+    All parts. Without its database the API is down; without any other part it is degraded and still serves.
+
+    A process that is stopping says so by a check named `process`, and is down.
+    """
 
     status: State
     checks: dict[str, Check]
@@ -53,6 +57,11 @@ class Lookout:
         self._redis = redis
         self.board = board
         self._checks: dict[str, Check] = {}
+        self._stopping_since: datetime | None = None
+
+    def say_stopping(self) -> None:
+        """From now on this process counts as down: whoever asks should send people elsewhere."""
+        self._stopping_since = datetime.now(UTC)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,7 +85,10 @@ class Lookout:
             )
         }
         self._checks = checks
-        if database.status == "down":
+        if since := self._stopping_since:
+            stopping = Finding(status="down", detail="It is stopping, and finishes what it has accepted.", since=since)
+            checks = checks | {"process": self._checked("process", stopping, now)}
+        if database.status == "down" or since:
             return Readiness(status="down", checks=checks)
         well = all(check.status == "ok" for check in checks.values())
         return Readiness(status="ok" if well else "degraded", checks=checks)

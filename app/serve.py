@@ -1,6 +1,7 @@
 """`wallet serve` and `wallet api --workers N`: everything in its order, up and down again."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from app.listen import listen
+from app.listen import listen, longest_farewell
+from app.logs import configure_logs
 from app.settings import Settings, load_settings
 from app.shared_metrics import shared_metrics
 from app.supervisor import Child, supervise
@@ -23,6 +25,8 @@ FOLDER = Path(".wallet")
 HOST = "127.0.0.1"
 REVIVE_SECONDS = 1.0
 
+_log = logging.getLogger(__name__)
+
 
 def serve(*, port: int, workers: int) -> None:
     """
@@ -32,6 +36,7 @@ def serve(*, port: int, workers: int) -> None:
         SettingsError, PortTaken, EmbeddedError, MigrationError, GivenUp: nothing is left running.
     """
     settings = load_settings(os.environ, needs=())
+    configure_logs(settings.log, production=not settings.development)
     _exit_on_signals()
     with (
         _listening(HOST, port, workers) as listeners,
@@ -49,10 +54,10 @@ def serve(*, port: int, workers: int) -> None:
 
 def serve_api(*, host: str, port: int, workers: int) -> None:
     """Run `workers` API processes on one port until told to stop, against DATABASE_URL and REDIS_URL."""
-    load_settings(os.environ)
+    settings = load_settings(os.environ)
     _exit_on_signals()
     with _listening(host, port, workers) as listeners, shared_metrics() as metrics:
-        children = _api_children(listeners, os.environ | metrics)
+        children = _api_children(settings, listeners, os.environ | metrics)
         asyncio.run(supervise([children], at_stop=partial(_close, listeners)))
 
 
@@ -63,23 +68,27 @@ async def _run(
 
     async def announce() -> None:
         await _until_live(url)
-        click.echo(_banner(settings, servers, url))
+        if settings.log.as_json(production=not settings.development):
+            _log.info("The wallet is running.", extra={"url": url})
+        else:
+            click.echo(_banner(settings, servers, url))
 
     async def revive() -> None:
         while True:
             await asyncio.sleep(REVIVE_SECONDS)
             for name in servers.revive():
-                click.echo(f"{name} had died and was started again.", err=True)
+                _log.warning("%s had died and was started again.", name)
 
-    groups = [_api_children(listeners, environ), [Child("worker", ["worker", "--supervised"], environ)]]
+    groups = [_api_children(settings, listeners, environ), [Child("worker", ["worker", "--supervised"], environ)]]
     # Closed here as well, so that nobody new waits behind a socket where no one will answer.
     await supervise(groups, announce, revive, at_stop=partial(_close, listeners))
 
 
-def _api_children(listeners: list[socket.socket], environ: dict[str, str]) -> list[Child]:
+def _api_children(settings: Settings, listeners: list[socket.socket], environ: dict[str, str]) -> list[Child]:
     """One for each socket, which stays open here too: whoever connects to a child that died waits for the next."""
     fds = [listener.fileno() for listener in listeners]
-    return [Child("API", ["api", "--fd", str(fd)], environ, fds=(fd,)) for fd in fds]
+    stop_seconds = longest_farewell(settings)
+    return [Child("API", ["api", "--fd", str(fd)], environ, fds=(fd,), stop_seconds=stop_seconds) for fd in fds]
 
 
 @contextmanager

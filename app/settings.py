@@ -16,6 +16,8 @@ from actors.locks import Lease
 from app.auth import Lifetimes
 from app.environment import SettingsError
 from app.limits import RateLimits
+from app.listen import Http
+from app.logs import LogStyle
 from db.engine import Pool
 from tasks.mail import Smtp
 from tasks.metrics import Metrics
@@ -33,6 +35,9 @@ SCHEMES = {
     "REDIS_URL": ("redis", "rediss", "unix"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https"),
 }
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# Libraries read these by themselves. What they switch on shows strangers our stack, or stops for a debugger.
+DEBUGGING = ("LITESTAR_DEBUG", "LITESTAR_PDB", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE")
 CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url", "otlp_endpoint")
 
 
@@ -59,10 +64,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bank: Limits = Limits()
     locks: Lease = Lease()
     tokens: Lifetimes = Lifetimes()
+    http: Http = Http()
     limits: RateLimits = RateLimits()
     smtp: Smtp = Smtp()
     sms: SmsGateway = SmsGateway()
     rates: RatesSource = RatesSource()
+    log: LogStyle = LogStyle()
     metrics: Metrics = Metrics()
 
     @property
@@ -106,7 +113,7 @@ def load_settings(
         if url and urlsplit(url).scheme not in schemes:
             raise SettingsError(f"{name} must begin with {schemes[0]}:// (its value is not shown here).")
     if not settings.development:
-        _refuse_in_production(settings)
+        _refuse_in_production(settings, environ)
     return settings
 
 
@@ -159,7 +166,7 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f" Did you mean {nearest[0]}?" if nearest else ""
 
 
-def _refuse_in_production(settings: Settings) -> None:
+def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> None:
     secret = settings.secret
     if secret == DEVELOPMENT_SECRET:
         raise SettingsError("WALLET_SECRET is missing: production needs a random one of at least 32 bytes of its own.")
@@ -167,3 +174,8 @@ def _refuse_in_production(settings: Settings) -> None:
         raise SettingsError("WALLET_SECRET is too weak for production: make it at least 32 random bytes.")
     if not settings.smtp.host:
         raise SettingsError("WALLET_SMTP_HOST is missing: production needs a mail server to send codes through.")
+    if settings.smtp.username and settings.smtp.tls == "none" and settings.smtp.host not in LOOPBACK:
+        raise SettingsError("WALLET_SMTP_TLS is none: the mail server's password would go there for all to read.")
+    for name in DEBUGGING:
+        if environ.get(name, "0") not in ("", "0"):
+            raise SettingsError(f"{name} is set: production runs without debugging. Unset it.")

@@ -1,13 +1,12 @@
 """Keeps child processes running: restarts those that die, gives up where that does not help, stops them in order."""
 
 import asyncio
+import logging
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-
-import click
 
 from app.shared_metrics import forget_process
 
@@ -16,6 +15,8 @@ UP_SECONDS = 10
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
 STOP_SECONDS = 50
+
+_log = logging.getLogger(__name__)
 
 
 class GivenUp(Exception):
@@ -26,9 +27,16 @@ class Child:
     """One process of ours, started again whenever it dies."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], fds: Sequence[int] = ()
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        fds: Sequence[int] = (),
+        *,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self.name = name
+        self._stop_seconds = stop_seconds
         # -P: a folder named `app` where the command was given must not be taken for ours.
         self._command = (sys.executable, "-P", "-m", "app.cli", *arguments)
         self._environ = environ
@@ -62,7 +70,7 @@ class Child:
                 raise GivenUp(
                     f"The {self.name} process ended {ATTEMPTS} times right after its start; it says why above."
                 )
-            click.echo(f"The {self.name} process {_how_it_ended(code)}; starting it again.", err=True)
+            _log.warning("The %s process %s; starting it again.", self.name, _how_it_ended(code))
             await asyncio.sleep(BACKOFF_SECONDS * 2**early_deaths)
 
     async def stop(self) -> None:
@@ -74,9 +82,9 @@ class Child:
         with suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            await asyncio.wait_for(process.wait(), self._stop_seconds)
         except TimeoutError:
-            click.echo(f"The {self.name} process does not end; ending it by force.", err=True)
+            _log.warning("The %s process does not end; ending it by force.", self.name)
             process.kill()
             await process.wait()
 

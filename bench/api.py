@@ -13,7 +13,7 @@ from bench.scratch import Scratch
 from db.child import LOOPBACK, Server, ask
 
 # What may be turned from outside, to see what it does; everything else of the caller's environment stays out.
-_TUNING = ("WALLET_BANK_", "WALLET_LOCKS_", "WALLET_POOL_")
+_TUNING = ("WALLET_BANK_", "WALLET_LOCKS_", "WALLET_LOG_", "WALLET_POOL_")
 
 
 class Api(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,8 @@ def api(place: Scratch, *, processes: int, secret: str) -> Iterator[Api]:
     """
     Run it as long as the block does.
 
-    The settings are those of a development machine; only the secret is given, so that tokens can be made beside it.
+    The settings are those of a development machine, but that it logs as in production: lines for people take longer to
+    write. The secret is given, so that tokens can be made beside it.
 
     Raises:
         EmbeddedError: it does not answer; with the end of its log.
@@ -38,6 +39,7 @@ def api(place: Scratch, *, processes: int, secret: str) -> Iterator[Api]:
     for name in [name for name in os.environ if name.startswith("WALLET_") and not name.startswith(_TUNING)]:
         del os.environ[name]
     os.environ |= {"DATABASE_URL": place.database_url, "REDIS_URL": place.redis_url, "WALLET_SECRET": secret}
+    os.environ.setdefault("WALLET_LOG_FORMAT", "json")
     server = Server(
         name="API",
         # -P, and a start in the scratch folder: neither code nor `.env` of the present folder is taken for ours.

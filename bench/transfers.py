@@ -69,7 +69,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 def main(
     seconds: int, runs: int, connections: tuple[int, ...], processes: int, wallets: int, folder: Path | None
 ) -> None:
-    """Transfers a second over HTTP, beside pgbench on the same server. WALLET_BANK_*, _LOCKS_* and _POOL_* apply."""
+    """Transfers a second over HTTP, beside pgbench. WALLET_BANK_*, _LOCKS_*, _LOG_* and _POOL_* apply."""
     connections = tuple(dict.fromkeys(connections))
     plan = Plan(seconds=seconds, runs=runs, connections=connections, processes=processes, wallets=wallets)
     load_before = os.getloadavg()[0]

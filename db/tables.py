@@ -173,7 +173,8 @@ class Message(Table, tablename="message"):
     An email or SMS owed to a person: written with the event it tells of, sent by a worker, retried until it is out.
 
     `event` makes it one row an event. `recipient` is null where the user's own address is meant. A code is never in
-    `params`: it waits, sealed, in `sealed` and is erased when the message is out or given up.
+    `params`: it waits, sealed, in `sealed` and is erased when the message is out or given up. `request_id` is the
+    `X-Request-ID` of the request that it is owed by, where it is one.
     """
 
     id = UUID(primary_key=True, default=UUID4())
@@ -189,3 +190,4 @@ class Message(Table, tablename="message"):
     next_attempt_at = Timestamptz(null=True, default=TimestamptzNow(), help_text="Null when sent or given up.")
     sent_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
+    request_id = Varchar(length=64, null=True, default=None)

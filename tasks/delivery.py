@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from db.engine import UNAVAILABLE
 from db.tables import Message
@@ -46,7 +47,7 @@ WITH due AS (
 UPDATE message SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => {})
 FROM due WHERE message.id = due.id AND message.sent_at IS NULL AND message.next_attempt_at <= now()
 RETURNING message.id, message.channel, message.template, message.params, message.sealed, message.attempts,
-    now() - message.created_at AS age,
+    message.request_id, now() - message.created_at AS age,
     coalesce(message.recipient, (
         SELECT CASE message.channel WHEN 'sms' THEN phone_number ELSE email END FROM "user" WHERE id = message."user"
     )) AS recipient
@@ -87,6 +88,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     attempts: int
     age: timedelta
     recipient: str | None
+    request_id: str | None
 
 
 class Delivery:
@@ -116,23 +118,25 @@ class Delivery:
         return delivered
 
     async def _attempt(self, message: Claim, delivered: Delivered) -> None:
+        _log_under(message.request_id)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 await self._send(message)
         except NotSent as reason:
             await self._not_sent(message, str(reason), reason.permanent, delivered)
         except UnknownTemplate as reason:
-            _log.error("Message %s: %s", message.id, reason)
+            _log.error("a message can't be written: %s", reason, extra=_fields(message))
             await self._not_sent(message, "this worker can't write the message", False, delivered)
         except TimeoutError:
             await self._not_sent(message, "no answer in time", False, delivered)
         except Exception as error:  # noqa: BLE001 one message that can't be handled must not keep others from going out
             # Never with its text: whatever went wrong while a message was handled may quote it.
-            _log.error("Message %s could not be sent: %s", message.id, type(error).__name__)
+            _log.error("a message could not be sent: %s", type(error).__name__, extra=_fields(message))
             await self._not_sent(message, f"unexpected ({type(error).__name__})", False, delivered)
         else:
             await _mark(_SENT, message.id)
             delivered.sent += 1
+            _log.info("a message was sent", extra=_fields(message))
 
     async def _send(self, message: Claim) -> None:
         if message.attempts > MAX_ATTEMPTS:
@@ -153,13 +157,31 @@ class Delivery:
 
     async def _not_sent(self, message: Claim, reason: str, permanent: bool, delivered: Delivered) -> None:
         if permanent or message.attempts >= MAX_ATTEMPTS:
-            _log.warning("Message %s (%s) is given up: %s", message.id, message.template, reason)
+            _log.warning("a message is given up: %s", reason, extra=_fields(message))
             await _mark(_GIVEN_UP, reason[:200], message.id, message.attempts)
             delivered.given_up += 1
         else:
-            _log.info("Message %s (%s) will be tried again: %s", message.id, message.template, reason)
+            _log.info("a message will be tried again: %s", reason, extra=_fields(message))
             await _mark(_AGAIN, pause_seconds(message.attempts), reason[:200], message.id, message.attempts)
             delivered.failed += 1
+
+
+def _log_under(request_id: str | None) -> None:
+    """Each attempt is a task of its own; what it inherits is the id of the request whose job found the message."""
+    if request_id:
+        bind_contextvars(request_id=request_id)
+    else:
+        unbind_contextvars("request_id")
+
+
+def _fields(message: Claim) -> dict[str, Any]:
+    """What a line about a message says. Whom it goes to and what it says is nobody else's concern."""
+    return {
+        "message_id": str(message.id),
+        "template": message.template,
+        "channel": message.channel,
+        "attempts": message.attempts,
+    }
 
 
 async def _mark(statement: str, *values: object) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from saq import Queue
 
 from db.tables import Message
+from tasks.job_log import bound_request_id, meta_of_request
 from tasks.sealing import Seal
 from tasks.templates import Template
 
@@ -59,8 +60,8 @@ class Messages:
         code: str | None,
     ) -> None:
         await Message.raw(
-            'INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed)'
-            " VALUES ({}, {}, {}, {}, {}, {}, {}::jsonb, {}) ON CONFLICT (event) DO NOTHING",
+            'INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed, request_id)'
+            " VALUES ({}, {}, {}, {}, {}, {}, {}::jsonb, {}, {}) ON CONFLICT (event) DO NOTHING",
             uuid4(),
             event,
             user_id,
@@ -69,6 +70,7 @@ class Messages:
             template,
             msgspec.json.encode(params).decode(),
             self._seal.close(code) if code else None,
+            bound_request_id(),
         )
 
     async def hasten(self, queue: Queue) -> None:
@@ -85,6 +87,6 @@ async def hasten_delivery(queue: Queue) -> None:
     """
     try:
         async with asyncio.timeout(HASTEN_SECONDS):
-            await queue.enqueue(DELIVER, timeout=120, retries=2, ttl=-1)
+            await queue.enqueue(DELIVER, timeout=120, retries=2, ttl=-1, meta=meta_of_request())
     except Exception as error:  # noqa: BLE001 Redis away, slow, full: none of it is the caller's concern
         _log.info("No worker could be told of a new message (%s); its sweep will find it.", type(error).__name__)

@@ -22,6 +22,7 @@ from actors.locks import Lease, Locks
 from db.engine import UNAVAILABLE, Pool, connection_pool
 from tasks.delivery import Delivery
 from tasks.heartbeat import HEARTBEAT_SECONDS, beat
+from tasks.job_log import JobsByName, job_begins, job_ended
 from tasks.jobs import CRON, Tools, refresh_rates_if_old
 from tasks.mail import Smtp
 from tasks.mailbox import development_smtp
@@ -82,6 +83,8 @@ async def run_worker(settings: WorkerSettings) -> None:
             concurrency=CONCURRENCY,
             timers=PartialTimersDict(schedule=1, worker_info=10, sweep=SWEEP_SECONDS, abort=1),
             dequeue_timeout=5.0,
+            before_process=job_begins,
+            after_process=job_ended,
         )
         worker.context["tools"] = tools  # type: ignore[typeddict-unknown-key]  # SAQ allows extra fields
         _log.info("The worker is ready.")
@@ -197,10 +200,11 @@ async def _beat(redis: Redis) -> None:
 def _calm_loggers() -> None:
     """A job every two seconds is no news, and an outage is worth a line, not a traceback from everyone who meets it."""
     logging.getLogger("saq").setLevel(logging.WARNING)
-    for name in ("saq", "asyncpg.pool"):
+    for name, kinds in (("saq", (_OutagesOnce, JobsByName)), ("asyncpg.pool", (_OutagesOnce,))):
         logger = logging.getLogger(name)
-        if not any(isinstance(each, _OutagesOnce) for each in logger.filters):
-            logger.addFilter(_OutagesOnce())
+        for kind in kinds:
+            if not any(isinstance(each, kind) for each in logger.filters):
+                logger.addFilter(kind())
 
 
 class _OutagesOnce(logging.Filter):

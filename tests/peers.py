@@ -1,6 +1,7 @@
 """The network's other end for tests: a mail server that may refuse, and a web server that answers as it is told."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from email.message import EmailMessage
 from ssl import SSLContext
 from typing import Any, Literal, cast
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 @dataclass
@@ -41,14 +42,20 @@ class MailServer:
 
 @asynccontextmanager
 async def mail_server(
-    tls: Literal["none", "starttls", "implicit"] = "none", context: SSLContext | None = None
+    tls: Literal["none", "starttls", "implicit"] = "none",
+    context: SSLContext | None = None,
+    login: tuple[str, str] | None = None,
 ) -> AsyncIterator[MailServer]:
-    """A real SMTP server on a free port of the loopback, which with `tls` insists on encryption."""
+    """A real SMTP server on a free port of the loopback, which insists on encryption with `tls`, and on `login`."""
     loop = asyncio.get_running_loop()
     box = MailServer()
-    starttls: dict[str, Any] = {"tls_context": context, "require_starttls": True} if tls == "starttls" else {}
+    options: dict[str, Any] = {"tls_context": context, "require_starttls": True} if tls == "starttls" else {}
+    if login:
+        known = LoginPassword(*(each.encode() for each in login))
+        options |= {"auth_required": True, "auth_require_tls": False}
+        options["authenticator"] = lambda *asked: AuthResult(success=asked[-1] == known)
     server = await loop.create_server(
-        lambda: SMTP(box, hostname="localhost", loop=loop, **starttls),
+        lambda: _smtp(box, loop, options),
         "127.0.0.1",
         0,
         ssl=context if tls == "implicit" else None,
@@ -58,6 +65,12 @@ async def mail_server(
         yield box
     finally:
         server.close()
+
+
+def _smtp(box: MailServer, loop: asyncio.AbstractEventLoop, options: dict[str, Any]) -> SMTP:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a password without encryption, here on the loopback
+        return SMTP(box, hostname="localhost", loop=loop, **options)
 
 
 @dataclass

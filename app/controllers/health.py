@@ -6,6 +6,8 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from app.readiness import Lookout, Readiness
 
+DOWN = "The database is down, or this process is stopping: ask another one."
+
 
 class HealthController(Controller):
     """For load balancers and people on call."""
@@ -22,10 +24,10 @@ class HealthController(Controller):
     @get(
         "/ready",
         summary="Is everything there?",
-        responses={503: ResponseSpec(Readiness, description="The database is down.", generate_examples=False)},
+        responses={503: ResponseSpec(Readiness, description=DOWN, generate_examples=False)},
     )
     async def ready(self, lookout: NamedDependency[Lookout]) -> Response[Readiness]:
-        """Database, Redis, exchange rates and worker: each by name, and since when. 503 without the database."""
+        """Database, Redis, rates, worker: each by name, and since when. 503 without the database or when stopping."""
         readiness = await lookout.look()
         down = readiness.status == "down"
         return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import cycle
 from pathlib import Path
@@ -141,9 +141,9 @@ class Spread(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-async def publish_rates(redis_url: str) -> None:
-    """Let it be known what a dollar costs: `PER_DOLLAR`, as of now. An application reads it when it starts."""
-    now = datetime.now(UTC)
+async def publish_rates(redis_url: str, *, age: timedelta = timedelta()) -> None:
+    """Let it be known what a dollar costs: `PER_DOLLAR`, `age` ago. An application reads it when it starts."""
+    then = datetime.now(UTC) - age
     redis: Redis = Redis.from_url(redis_url)
-    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=now), asked_at=now))
+    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=then), asked_at=then))
     await redis.aclose()

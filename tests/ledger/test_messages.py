@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from structlog.contextvars import bound_contextvars
 
 from db.tables import Message, User
 from db.transaction import transaction
@@ -82,3 +83,11 @@ async def test_codes_go_before_notices(database: str, messages: Messages) -> Non
     await messages.owe(event="notice", template="welcome", recipient="a@x.kz")
     await messages.owe(event="code", template="password_code", recipient="b@x.kz", code="482913")
     assert [each.recipient for each in await claim(1)] == ["b@x.kz"]
+
+
+async def test_a_message_knows_the_request_that_it_is_owed_by(database: str, messages: Messages) -> None:
+    with bound_contextvars(request_id="told-by-the-client"):
+        await messages.owe(event="asked", template="welcome", recipient="a@x.kz")
+    await messages.owe(event="by itself", template="welcome", recipient="b@x.kz")
+    claimed = {each.recipient: each.request_id for each in await claim(8)}
+    assert claimed == {"a@x.kz": "told-by-the-client", "b@x.kz": None}

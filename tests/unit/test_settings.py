@@ -121,6 +121,31 @@ def test_production_refuses_weak_secrets_and_a_missing_mail_server(name: str, va
     assert not value or value not in sentence
 
 
+def test_production_refuses_to_send_the_mail_servers_password_in_the_clear() -> None:
+    unencrypted = PRODUCTION | {"WALLET_SMTP_TLS": "none"}
+    assert load_settings(unencrypted)  # a relay beside us, without a login
+    login = {"WALLET_SMTP_USERNAME": "wallet", "WALLET_SMTP_PASSWORD": "hidden-word"}
+    assert "WALLET_SMTP_TLS is none" in refusal(unencrypted | login)
+    assert load_settings(
+        unencrypted | login | {"WALLET_SMTP_HOST": "127.0.0.1"}
+    )  # nor does it leave this machine there
+    assert load_settings(PRODUCTION | login)
+
+
+@pytest.mark.parametrize("name", ["LITESTAR_DEBUG", "LITESTAR_PDB", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE"])
+def test_production_refuses_to_be_debugged(name: str) -> None:
+    assert f"{name} is set" in refusal(PRODUCTION | {name: "1"})
+    assert load_settings(PRODUCTION | {name: "0"})
+    assert load_settings(URLS | {name: "1"})  # on somebody's own machine it is their business
+
+
+def test_what_is_no_address_is_no_proxy() -> None:
+    trusted = load_settings(URLS | {"WALLET_HTTP_TRUSTED_PROXIES": "10.1.2.3, 172.16.0.0/12,fd00::/8,"}).http.proxies
+    assert trusted == ["10.1.2.3", "172.16.0.0/12", "fd00::/8"]
+    for nobody in ("*", "proxy", "10.1.2.3/8"):
+        assert "WALLET_HTTP_" in refusal(URLS | {"WALLET_HTTP_TRUSTED_PROXIES": nobody})
+
+
 def test_the_environment_wins_over_a_file_and_a_file_over_a_running_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
