@@ -7,6 +7,8 @@ from litestar.plugins.prometheus import PrometheusConfig
 from litestar.plugins.prometheus.middleware import PrometheusMiddleware
 from litestar.types import Message, Receive, Scope, Send
 
+from app.request_log import route_of
+
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
@@ -32,7 +34,7 @@ class HttpMetrics(PrometheusMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count a request, and how long it took."""
-        method, path, status = str(scope.get("method")), scope["path_template"], 500
+        method, path, status = str(scope.get("method")), route_of(scope), 500
         started = perf_counter()
 
         async def watched(message: Message) -> None:

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.signals import Passed
 from app.request_id import request_id
+from app.request_log import route_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -31,7 +32,7 @@ class Tracing:
         from opentelemetry.trace import SpanKind, StatusCode
 
         async def traced(scope: Scope, receive: Receive, send: Send) -> None:
-            method, route = str(scope.get("method")), scope["path_template"]
+            method, route = str(scope.get("method")), route_of(scope)
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             with self._tracer.start_as_current_span(
                 f"{method} {route}",

@@ -12,6 +12,7 @@ from typing import Any
 from saq import Job, Status
 from saq_board.store import FINISHED, Store
 
+from tasks.job_log import did_something
 from tasks.messages import DELIVER
 
 # Of each outcome; the oldest are forgotten first.
@@ -35,7 +36,7 @@ async def keep(store: Store, job: Job) -> None:
         await store.record(_trimmed(job), KEPT_MAX)
         return
     began_at = job.started or job.queued
-    routine = job.status == Status.COMPLETE and (job.function == DELIVER or not _did_something(job.result))
+    routine = job.status == Status.COMPLETE and (job.function == DELIVER or not did_something(job.result))
     key = f"{job.key}:{'last' if routine else began_at}"
     await store.record(_trimmed(job, key=key, meta={**job.meta, "cron": job.function}), KEPT_MAX)
     last = {"last_enqueued": began_at, "last_key": key}
@@ -50,8 +51,3 @@ def _trimmed(job: Job, **changes: Any) -> Job:
     """A copy to keep; one that is queued again from it must leave a result for a while, as it is not kept for ever."""
     error = job.error and job.error[-ERROR_MAX_CHARACTERS:]
     return replace(job, error=error, ttl=job.ttl if job.ttl > 0 else SECONDS_OF_A_RETRY, **changes)
-
-
-def _did_something(result: Any) -> bool:
-    """Whether a summary has a number that is not zero, or anything else to tell."""
-    return any(result.values()) if isinstance(result, dict) else result is not None

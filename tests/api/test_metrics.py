@@ -22,8 +22,7 @@ from tests.persons import register
 
 Figures = Mapping[tuple[str, str], float]
 
-DOCUMENT = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
-UNKNOWN_HERE = {"wallet_rate_age_seconds", "wallet_worker_heartbeat_age_seconds"}
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(autouse=True)
@@ -159,15 +158,28 @@ class TestWithAToken:
         assert "wallet_part_up" in answer.text
 
 
-async def test_the_documentation_tells_of_every_metric_and_of_no_other(client: httpx.AsyncClient) -> None:
+def documented() -> set[str]:
+    """The metrics in the table of docs/metrics.md."""
     told: set[str] = set()
-    for row in re.findall(r"^\| (`wallet_.*?) \|", DOCUMENT, re.MULTILINE):
+    for row in re.findall(r"^\| (`wallet_.*?) \|", (DOCS / "metrics.md").read_text(), re.MULTILINE):
         first, *others = re.findall(r"`(\w+)`", row)
         told |= {first} | {first.rsplit("_", 1)[0] + other for other in others}
+    return told
+
+
+async def test_the_documentation_tells_of_every_metric_and_of_no_other(client: httpx.AsyncClient) -> None:
     await client.get("/users/")
     answer = (await client.get("/metrics")).text
-    known = {
-        name for name in re.findall(r"^# TYPE (wallet_\w+)", answer, re.MULTILINE) if not name.endswith("_created")
-    }
-    known |= UNKNOWN_HERE | {"wallet_http_requests_error_total"}  # none has ended so, and nothing is there to be told
-    assert told == known
+    types = re.findall(r"^# TYPE (wallet_\w+)", answer, re.MULTILINE)
+    known = {name for name in types if not name.endswith("_created")}
+    # None has ended so, and nothing is there to be told.
+    known |= {"wallet_http_requests_error_total", "wallet_rate_age_seconds", "wallet_worker_heartbeat_age_seconds"}
+    assert documented() == known
+
+
+@pytest.mark.parametrize("file", ["grafana/dashboards/wallet.json", "alerts.yml"])
+def test_the_dashboard_and_the_alerts_ask_for_no_metric_that_is_not_there(file: str) -> None:
+    asked = set(re.findall(r"\bwallet_\w+", (DOCS / "deploy" / file).read_text()))
+    assert len(asked) >= 10
+    parts = {f"{name}{part}" for name in documented() for part in ("", "_bucket", "_sum", "_count")}
+    assert asked <= parts, asked - parts
