@@ -47,7 +47,7 @@ def serve(*, port: int, workers: int) -> None:
             "DATABASE_URL": settings.database_url or servers.database_url or "",
             "REDIS_URL": settings.redis_url or servers.redis_url or "",
         }
-        with _addresses_file(addresses), shared_metrics() as metrics:
+        with _addresses_file(addresses), shared_metrics(FOLDER / "metrics") as metrics:
             environ = {"WALLET_PUBLIC_URL": url} | os.environ | addresses | metrics
             asyncio.run(_run(settings, servers, listeners, url, environ))
 

@@ -1,18 +1,32 @@
 """The folder in which processes under one supervisor keep their metrics, so that any of them can answer for all."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 # Prometheus's library reads it when it is imported, and keeps its numbers in files there instead of in memory.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @contextmanager
-def shared_metrics() -> Iterator[dict[str, str]]:
-    """What the children's environment needs, as long as the block runs: numbers begin at zero with each start."""
-    with tempfile.TemporaryDirectory(prefix="wallet-metrics-") as folder:
-        yield {FOLDER_VARIABLE: folder}
+def shared_metrics(folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """
+    What the children's environment needs, as long as the block runs: numbers begin at zero with each start.
+
+    `folder` is made anew, so that nothing piles up of those who were killed; without it a temporary one is.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="wallet-metrics-") as temporary:
+            yield {FOLDER_VARIABLE: temporary}
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield {FOLDER_VARIABLE: str(folder.resolve())}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_process(pid: int, environ: Mapping[str, str]) -> None:
