@@ -24,7 +24,7 @@ class _Ended(NamedTuple):
 class HttpMetrics(PrometheusMiddleware):
     """
     The same names and labels as Litestar's own middleware, which looks every label set up again for each request: that
-    takes 19 µs on the road of a payment, this takes 8.
+    takes 19 µs on the road of a payment, this takes 7.
     """
 
     def __init__(self, *args: object, **options: object) -> None:

@@ -71,7 +71,7 @@ class World:
     async def _sweep(self) -> list[Family]:
         async with asyncio.timeout(ANSWER_SECONDS):
             beaten = await heartbeat_age(self._redis)
-            sweep = await last_sweep(self._redis, charging=True) or _NEVER
+            sweep = await last_sweep(self._redis) or _NEVER
         running = sweep.finished_at is None and datetime.now(UTC) - sweep.updated_at < SWEEP_ALIVE
         families = [
             _gauge("wallet_fee_sweep_running", "1 while fees are being charged.", float(running)),

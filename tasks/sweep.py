@@ -17,7 +17,6 @@ from actors.background import in_background
 from tasks.fees import FeesCharged
 
 SWEEP_KEY = "wallet:fees:sweep"
-LAST_FEES_KEY = "wallet:fees:sweep:charging"
 TELL_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -42,9 +41,9 @@ class Sweep(Struct, kw_only=True):
         return min(self.walked / self.due, 1.0) if self.due else 0.0
 
 
-async def last_sweep(redis: Redis, *, charging: bool = False) -> Sweep | None:
-    """The sweep that runs or ran last; with `charging` the last that found a fee due. Raises what Redis raises."""
-    found = await redis.get(LAST_FEES_KEY if charging else SWEEP_KEY)
+async def last_sweep(redis: Redis) -> Sweep | None:
+    """The last sweep that found a fee due, still running or not. Raises what Redis raises."""
+    found = await redis.get(SWEEP_KEY)
     return msgspec.json.decode(found, type=Sweep) if found else None
 
 
@@ -79,10 +78,11 @@ async def told(redis: Redis, job: Job) -> AsyncIterator[Callable[[FeesCharged, i
 
 
 async def write(redis: Redis, sweep: Sweep) -> None:
-    """Keep a sweep's state for `last_sweep`, where Redis takes it."""
+    """Keep a sweep's state for `last_sweep`, where it found a fee due and Redis takes it."""
     sweep.updated_at = datetime.now(UTC)
-    state = msgspec.json.encode(sweep)
+    if not sweep.due:
+        return
     try:
-        await redis.mset({SWEEP_KEY: state, **({LAST_FEES_KEY: state} if sweep.due else {})})
+        await redis.set(SWEEP_KEY, msgspec.json.encode(sweep))
     except (RedisError, OSError) as error:
         _log.debug("The sweep's state could not be kept (%s).", type(error).__name__)

@@ -2,24 +2,15 @@
 
 import pytest
 from litestar import Litestar
-from msgspec.structs import replace
 
 from app.settings import Settings
-from tasks.mail import Smtp
+from tests.production import ADDRESS, in_production
 from tests.staff import PASSWORD, sign_in, signed_in
-
-ADDRESS = "https://wallet.example"
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return replace(
-        settings,
-        environment="production",
-        secret="0123456789abcdefghijklmnopqrstuvwxyz",
-        public_url=ADDRESS,
-        smtp=Smtp(host="127.0.0.1"),
-    )
+    return in_production(settings)
 
 
 async def test_cookies_are_secure_and_a_request_from_another_site_is_refused(app: Litestar) -> None:

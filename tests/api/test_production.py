@@ -1,22 +1,15 @@
 """What production does not have."""
 
 import pytest
-from msgspec.structs import replace
 
 from app.main import create_app
 from app.settings import Settings
-from tasks.mail import Smtp
+from tests.production import in_production
 
 
 @pytest.fixture
 def production(settings: Settings) -> Settings:
-    return replace(
-        settings,
-        environment="production",
-        secret="0123456789abcdefghijklmnopqrstuvwxyz",
-        public_url="https://wallet.example",
-        smtp=Smtp(host="127.0.0.1"),
-    )
+    return in_production(settings)
 
 
 def paths(settings: Settings) -> set[str]:
