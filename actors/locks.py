@@ -26,38 +26,53 @@ from actors.background import in_background
 
 log = logging.getLogger(__name__)
 
-# KEYS: the locks, then as many reservations. Returns the positions (from 1) of those that could not be had.
+# KEYS[1]: what all keys of a shard begin with; ARGV: token, owner, milliseconds, and the wallets' ids in one string.
+# Redis Cluster finds the slot by KEYS[1]; whatever is made of it here has the same hash tag and so the same slot. A key
+# for each wallet and each reservation, packed here and unpacked there, cost more than all the script does.
+# Returns the positions (from 1) of those that could not be had.
 # The value of a lock is "owner:number"; a reservation names the owner who missed it, for a moment only.
-_TAKE = """
-local token, owner, lease, reserve = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local values, most, missed = redis.call('MGET', unpack(KEYS)), #KEYS / 2, {}
+_KEYS = """
+local keys, most = {}, 0
+for id in string.gmatch(ids, '%d+') do most = most + 1; keys[most] = KEYS[1] .. id end
+for i = 1, most do keys[most + i] = keys[i] .. ':next' end
+local values = redis.call('MGET', unpack(keys))
+"""
+_TAKE = f"""
+local token, owner, lease, reserve, ids = unpack(ARGV)
+{_KEYS}
+local missed = {{}}
 for i = 1, most do
   local holder, waiter = values[i], values[most + i]
   if holder and string.sub(holder, 1, #owner) ~= owner then
-    if not waiter then redis.call('SET', KEYS[most + i], owner, 'PX', reserve) end
+    if not waiter then redis.call('SET', keys[most + i], owner, 'PX', reserve) end
     missed[#missed + 1] = i
   elseif waiter and waiter ~= owner then
     missed[#missed + 1] = i
   else
-    redis.call('SET', KEYS[i], token, 'PX', lease)
-    if waiter then redis.call('DEL', KEYS[most + i]) end
+    redis.call('SET', keys[i], token, 'PX', lease)
+    if waiter then redis.call('DEL', keys[most + i]) end
   end
 end
 return missed
 """
 
-# The same keys; ARGV: the token, the channel's prefix, then the wallets' ids. Wakes whoever has a reservation.
-_RELEASE = """
-local token, channel = ARGV[1], ARGV[2]
-local values, most, woken = redis.call('MGET', unpack(KEYS)), #KEYS / 2, {}
+# ARGV: the token, the channel's prefix, and the ids as above. Wakes whoever has a reservation.
+_RELEASE = f"""
+local token, channel, ids = unpack(ARGV)
+{_KEYS}
+local free, woken = {{}}, {{}}
 for i = 1, most do
   if values[i] == token then
-    redis.call('DEL', KEYS[i])
+    free[#free + 1] = keys[i]
     local waiter = values[most + i]
-    if waiter then woken[waiter] = (woken[waiter] and woken[waiter] .. ',' or '') .. ARGV[2 + i] end
+    if waiter then
+      local id = string.sub(keys[i], #KEYS[1] + 1)
+      woken[waiter] = woken[waiter] and woken[waiter] .. ',' .. id or id
+    end
   end
 end
-for waiter, ids in pairs(woken) do redis.call('PUBLISH', channel .. waiter, ids) end
+if #free > 0 then redis.call('DEL', unpack(free)) end
+for waiter, freed in pairs(woken) do redis.call('PUBLISH', channel .. waiter, freed) end
 return 0
 """
 
@@ -123,13 +138,14 @@ class Locks:
         if self.degraded:
             return "", set()
         token = f"{self._owner}:{next(self._numbers)}"
-        lease_ms, reserve_ms = (
-            int(seconds * 1000) for seconds in (self.lease.lease_seconds, self.lease.reservation_seconds)
-        )
+        lease_ms, reserve_ms = int(self.lease.lease_seconds * 1000), int(self.lease.reservation_seconds * 1000)
         missed: set[int] = set()
         try:
             for ids in self._by_shard(wallet_ids):
-                positions = await self._take(keys=self._keys(ids), args=[token, self._owner, lease_ms, reserve_ms])
+                positions = await self._take(
+                    keys=[self._prefix(ids)],
+                    args=[token, self._owner, lease_ms, reserve_ms, _in_one_string(ids)],
+                )
                 missed.update(ids[position - 1] for position in positions)
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
@@ -151,7 +167,7 @@ class Locks:
         # A release that fails is no harm: the lease ends by itself.
         try:
             for ids in self._by_shard(wallet_ids):
-                await self._release(keys=self._keys(ids), args=[token, _CHANNEL, *ids])
+                await self._release(keys=[self._prefix(ids)], args=[token, _CHANNEL, _in_one_string(ids)])
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
 
@@ -184,8 +200,10 @@ class Locks:
             shards[wallet_id % self.lease.shards].append(wallet_id)
         return shards.values()
 
-    def _keys(self, wallet_ids: list[int]) -> list[str]:
-        # The hash tag keeps a script's keys in one slot of a cluster.
-        tag = f"wallet:lock:{{{wallet_ids[0] % self.lease.shards}}}:"
-        locks = [f"{tag}{wallet_id}" for wallet_id in wallet_ids]
-        return locks + [f"{lock}:next" for lock in locks]
+    def _prefix(self, wallet_ids: list[int]) -> str:
+        """What the keys of these wallets, all of one shard, begin with: the hash tag keeps them in one slot."""
+        return f"wallet:lock:{{{wallet_ids[0] % self.lease.shards}}}:"
+
+
+def _in_one_string(wallet_ids: Iterable[int]) -> str:
+    return ",".join(map(str, wallet_ids))

@@ -52,10 +52,11 @@ def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict
         del event["_from_structlog"]
         event["event"] = event["event"].rstrip()
         event.pop("color_message", None)  # uvicorn's, for its own formatter
-    return {"timestamp": _timestamp(at), "level": level, "logger": name, "event": event.pop("event"), **event}
+    return {"timestamp": timestamp(at), "level": level, "logger": name, "event": event.pop("event"), **event}
 
 
-def _timestamp(at: float) -> str:
+def timestamp(at: float) -> str:
+    """A moment in Unix seconds, as all lines have it."""
     return f"{_second(int(at))}.{int(at % 1 * 1000):03}Z"
 
 

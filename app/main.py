@@ -23,15 +23,14 @@ from app.controllers.payments import PaymentsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
 from app.docs import OPENAPI, assets_route
-from app.http_metrics import HTTP_METRICS
 from app.images import Images, media_route
 from app.limits import RateLimiter
 from app.metrics import World, metrics_route
+from app.observed import Observed
 from app.passwords import Passwords
 from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
-from app.request_id import add_request_id
 from app.request_log import RequestLog, log_config
 from app.settings import Settings
 from app.tracing import tracing
@@ -107,17 +106,16 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan],
         dependencies={name: Provide(_constant(thing), sync_to_thread=False) for name, thing in objects.items()},
         dto=JSONBodies,
-        middleware=[*([traces.middleware] if traces else []), HTTP_METRICS.middleware],
+        middleware=[traces.middleware] if traces else [],
         plugins=[AmountSchema()],
         exception_handlers=EXCEPTION_HANDLERS,
-        before_send=[add_request_id],
         request_max_body_size=BODY_MAX_BYTES,
         debug=False,  # Litestar asks the environment where these are not given
         pdb_on_exception=False,
         openapi_config=OPENAPI,
         logging_config=log_config(settings.log, production=not settings.development),
     )
-    app.asgi_handler = RequestLog(app.asgi_handler, settings.log, production=not settings.development)
+    app.asgi_handler = Observed(app.asgi_handler, RequestLog(settings.log, production=not settings.development))
     app.state.tokens = tokens
     app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -13,17 +13,19 @@ from app.queries import BIGINT_MAX
 
 WalletId = FromPath[str]
 
+KEY_LENGTH_MAX = 255
+
 IdempotencyKeyHeader = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
         required=False,
         min_length=1,
-        max_length=255,
+        max_length=KEY_LENGTH_MAX,
         pattern=r"^[\x20-\x7e]*$",
         description=(
-            "1 to 255 printable ASCII characters of your choice. The same key with the same body moves money once, and"
-            " gets the same answer again with `Idempotent-Replayed: true`, for at least 7 days."
+            f"1 to {KEY_LENGTH_MAX} printable ASCII characters of your choice. The same key with the same body moves"
+            " money once, and gets the same answer again with `Idempotent-Replayed: true`, for at least 7 days."
         ),
     ),
 ]

@@ -26,7 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 # What Litestar itself turns down has no refusal of ours: its status becomes the code.
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 # Litestar's words, in an error of status 500, when the body ends before its end.
-_CLIENT_GONE = "client disconnected prematurely"
+CLIENT_GONE = "client disconnected prematurely"
 
 
 class FieldError(Struct, frozen=True, kw_only=True):
@@ -143,7 +143,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         return refused(request, ValidationFailed(detail=str(error.detail)))
     if status == 413:
         return refused(request, ContentTooLarge())
-    if error.detail == _CLIENT_GONE:  # nobody reads the answer; its status is for the log
+    if error.detail == CLIENT_GONE:  # nobody reads the answer; its status is for the log
         return problem_response(request, status=CUT_OFF, code="cut_off", title="The request was cut off.", detail="")
     if status >= 500:
         return _unexpected(request, error)

@@ -44,7 +44,7 @@ class Tracing:
                 async def watched(message: Message) -> None:
                     if message["type"] == "http.response.start":
                         span.set_attribute("http.response.status_code", message["status"])
-                        span.set_attribute("wallet.request_id", request_id(scope).decode())
+                        span.set_attribute("wallet.request_id", request_id(scope))
                         if message["status"] >= 500:
                             span.set_status(StatusCode.ERROR)
                     await send(message)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Raw, Struct
@@ -27,6 +27,7 @@ from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
 from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
+from app.payment_handler import PaymentHandler
 from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import OperationType, TransactionView, history, receipt_view, wallet_of
 
@@ -56,7 +57,7 @@ class PaymentsController(Controller):
     tags = ["Payments"]
     before_request = staticmethod(signed_in)
 
-    @post(
+    @PaymentHandler(
         "/deposit",
         summary="Deposit money",
         response_description=_SENT,
@@ -81,7 +82,7 @@ class PaymentsController(Controller):
         )
         return _answer(await bank.perform(order))
 
-    @post(
+    @PaymentHandler(
         "/withdraw",
         summary="Withdraw money",
         response_description=_SENT,
@@ -106,7 +107,7 @@ class PaymentsController(Controller):
         )
         return _answer(await bank.perform(order))
 
-    @post(
+    @PaymentHandler(
         "/transfer",
         summary="Send money",
         response_description=_SENT,

@@ -17,6 +17,7 @@ from asyncpg.exceptions import CheckViolationError, DataError
 from app.auth import Caller
 from app.log_lines import formatter
 from app.logs import LogStyle
+from app.observed import Observed
 from app.request_log import RequestLog
 from app.waiting_lines import REQUEST_LINES, WAIT_SECONDS, WRITE_BYTES, WaitingLines
 
@@ -109,12 +110,12 @@ async def line_of(
     inner: Any, capsys: pytest.CaptureFixture[str], scope: dict[str, Any] | None = None, **style: Any
 ) -> dict[str, Any]:
     """The one line of a request that `inner` answers."""
-    log = RequestLog(inner, LogStyle(**{"level": "debug", **style}), production=True)
+    log = Observed(inner, RequestLog(LogStyle(**{"level": "debug", **style}), production=True))
     whole = {"type": "http", "method": "GET", "headers": [], "state": {}, **(scope or {})}
     REQUEST_LINES.flush()
     capsys.readouterr()
     with suppress(ValueError, CancelledError):
-        await log(whole, None, None)  # type: ignore[arg-type]
+        await log(whole, None, _nowhere)  # type: ignore[arg-type]
     REQUEST_LINES.flush()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -122,8 +123,12 @@ async def line_of(
     return line
 
 
-async def answers_200(scope: Any, _receive: Any, _send: Any) -> None:
-    scope["state"]["status"] = 200
+async def _nowhere(_message: Any) -> None:
+    """Whoever asked has gone."""
+
+
+async def answers_200(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
 async def fails(_scope: Any, _receive: Any, _send: Any) -> None:
@@ -172,8 +177,8 @@ async def test_what_machines_ask_every_few_seconds_is_told_at_debug(capsys: pyte
 
 
 async def test_lines_of_requests_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
-    log = RequestLog(answers_200, LogStyle(requests=False), production=True)
-    await log({"type": "http", "method": "GET", "headers": [], "state": {}}, None, None)  # type: ignore[arg-type]
+    log = Observed(answers_200, RequestLog(LogStyle(requests=False), production=True))
+    await log({"type": "http", "method": "GET", "headers": [], "state": {}}, None, _nowhere)  # type: ignore[arg-type]
     REQUEST_LINES.flush()
     assert capsys.readouterr().err == ""
 
