@@ -4,6 +4,7 @@ from app.parameters import EARLIEST, LATEST
 from app.queries import history, wallet_of, wallets_of
 from db import ledger
 from db.engine import Pool, connection_pool
+from db.tables import Wallet
 from db.transaction import transaction
 from tests.conftest import assert_audit
 from tests.ledger.people import banks, connected, performed, purses, receipts, until
@@ -20,7 +21,7 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
         await connection.execute("VACUUM (ANALYZE)")  # now PostgreSQL knows how small the tables are
     before = await _scans(database_url)
 
-    async with connection_pool(Pool()), banks(1, redis_url) as (bank,):
+    async with connection_pool(Pool(min_size=1, max_size=1)), banks(1, redis_url) as (bank,):
         for number in range(_ROUNDS):
             sent = [alice.send("1.00", bob, f"{number}-{each}") for each in range(5)]
             came_to = await performed(bank, [*sent, sent[0], bob.deposit("1.00"), bob.withdraw("1.00")])
@@ -31,6 +32,9 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
             assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
             async with transaction():
                 assert await ledger.find([(order.id, alice.id) for order in sent])
+
+        (planned,) = await Wallet.raw("SELECT sum(custom_plans)::int AS anew FROM pg_prepared_statements")
+        assert planned["anew"] == 0, "a small batch is planned each time it comes, which takes as long as all else"
 
     assert await _scans(database_url) == before
     await assert_audit()  # last: proving everything is what reads everything
