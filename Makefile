@@ -1,7 +1,7 @@
 # Everything starts from a bare Python 3.11 or newer: each target first makes .venv where it is missing or out of date.
 PORT ?= 8000
 BIN := .venv/bin
-LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .PHONY: help install serve test check format lock bench clean
@@ -26,11 +26,13 @@ format: install ## What ruff can mend by itself
 	@$(BIN)/ruff format
 
 lock: install ## Choose versions anew within pyproject.toml; UPGRADE=1 for the newest
-	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements-dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group build --output-file requirements.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group build --group dev --output-file requirements-dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --constraint requirements-dev.txt --output-file requirements-bench.txt
 
-bench: install ## What it does in a second, beside pgbench in the same run (ARGS= for bench.transfers)
-	@$(BIN)/python -m bench.transfers $(ARGS)
+bench: ## What it does in a second, beside pgbench, into docs/performance/ (ARGS="--only hot --seconds 2" writes nothing)
+	@.ci/install bench
+	@exec $(BIN)/python -m bench $(or $(ARGS),--write docs/performance)
 
 clean: ## Remove what was built, but no data: .wallet/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,4 +1,4 @@
-"""The one door to money: `Bank.perform(order)`. Lanes, deadlines, draining."""
+"""The one door to money: `Bank.perform(order)`, and `perform_all` for many at once. Lanes, deadlines, draining."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from actors.directory import Directory
 from actors.locks import Locks
 from actors.mailbox import Mail, Mailboxes
 from actors.money import Rates
-from actors.orders import Order, Receipt, Reverse, Transfer
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Stopping, TooLate, TransactionNotFound
+from actors.orders import Bulk, Order, Receipt, Reverse, Transfer
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, Stopping, TooLate, TransactionNotFound
 from actors.settlement import settle
 from actors.signals import Passed, Stage
 from db import ledger
@@ -78,15 +78,38 @@ class Bank:
         """
         road: list[Passed] | None = [] if self.on_road else None
         try:
-            receipt = await self._put(order, await self._wallet_ids(order), road)
+            (outcome,) = await self._put((order,), await self._wallet_ids(order), road)
+            if isinstance(outcome, Refusal):
+                raise outcome
         except BaseException as error:
             signals.answered(order, error)
             raise
         finally:
             if road and self.on_road:
                 self.on_road(road)
-        signals.answered(order, receipt)
-        return receipt
+        signals.answered(order, outcome)
+        return outcome
+
+    async def perform_all(self, bulk: Bulk) -> list[Receipt | Refusal]:
+        """
+        Carry out the transfers of a bulk, and answer after their one commit: by position, each receipt or refusal.
+
+        Raises:
+            Refusal: the whole was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
+            Exception: what the database said to one of the transfers; nothing has happened.
+        """
+        road: list[Passed] | None = [] if self.on_road else None
+        try:
+            row_ids = await self._receiver_ids(bulk)
+            outcomes = await self._put(bulk.transfers, (bulk.wallet_id,), road, bulk, row_ids)
+        except BaseException as error:
+            signals.answered_alike(bulk.transfers, error)
+            raise
+        finally:
+            if road and self.on_road:
+                self.on_road(road)
+        signals.answered_each(bulk.transfers, outcomes)
+        return outcomes
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -103,13 +126,21 @@ class Bank:
             for mail in self._mailboxes.expired(math.inf):
                 mail.refuse(Stopping())
 
-    def _put(self, order: Order, wallet_ids: tuple[int, ...], road: list[Passed] | None) -> "asyncio.Future[Receipt]":
-        """Queue an order; the future is its answer."""
+    def _put(
+        self,
+        orders: tuple[Order, ...],
+        wallet_ids: tuple[int, ...],
+        road: list[Passed] | None,
+        bulk: Bulk | None = None,
+        row_ids: tuple[int, ...] = (),
+    ) -> "asyncio.Future[list[Receipt | Refusal]]":
+        """Queue orders that stay together; the future is their answer."""
         if not self._open:
             raise Stopping()
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Receipt] = loop.create_future()
-        self._mailboxes.put(Mail(order, wallet_ids, answer, loop.time() + self.limits.deadline_seconds, road))
+        answer: asyncio.Future[list[Receipt | Refusal]] = loop.create_future()
+        deadline = loop.time() + self.limits.deadline_seconds
+        self._mailboxes.put(Mail(orders, wallet_ids, answer, deadline, road, bulk, row_ids))
         self._mail_has_come.set()
         return answer
 
@@ -124,6 +155,13 @@ class Bank:
         except UNAVAILABLE:
             raise DatabaseUnavailable() from None
         return (order.wallet_id,)
+
+    async def _receiver_ids(self, bulk: Bulk) -> tuple[int, ...]:
+        """The wallets that a bulk pays. Unknown ones are for the rule to refuse."""
+        try:
+            return tuple(await self._directory.wallet_ids({order.receiver_number for order in bulk.transfers}))
+        except UNAVAILABLE:
+            raise DatabaseUnavailable() from None
 
     async def _wallets_of(self, transaction_id: UUID) -> tuple[int, ...]:
         """Who received, and who sent. Raises `TransactionNotFound`."""
@@ -163,7 +201,7 @@ class Bank:
                 mail.refuse(OutcomeUnknown())
             raise
         except Exception as error:  # a bug: those who wait must hear of it, and the lane goes on
-            log.exception("a batch of %d orders failed", len(batch))
+            log.exception("a batch of %d mails failed", len(batch))
             for mail in batch:
                 mail.refuse(error)
         finally:

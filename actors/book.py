@@ -1,6 +1,7 @@
 """The wallets of one batch in memory, and what has been posted to them. Pure: time and rates are in the book."""
 
 from collections.abc import Iterable
+from copy import copy
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from actors.money import AMOUNT_MAX, CURRENCIES, Rates, convert
-from actors.orders import IdempotencyKey
+from actors.orders import IdempotencyKey, Receipt
 from actors.refusals import AmountTooSmall, RatesUnavailable, WalletNotFound
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
@@ -32,6 +33,15 @@ class UsedKey(Struct, frozen=True):
     transaction: TransactionRow
 
 
+class Mark(Struct, frozen=True):
+    """Where a book can be undone to: how much had changed, and what some wallets looked like."""
+
+    transactions: int
+    entries: int
+    changed: int  # wallets
+    wallets: list[tuple[WalletRow, WalletRow]]  # as they go on, and as they were
+
+
 class Book:
     """
     What the rules see of the world: locked wallets, used keys, the time, the rates.
@@ -52,6 +62,9 @@ class Book:
         self.numbers = {wallet.number: wallet for wallet in self.wallets.values()}
         self.used_keys = {key.row.id: key for key in used_keys}
         self.originals = {original.transaction.id: original for original in originals}
+        # What has happened, with the balance it left in the acting wallet: of bulks whose key is used, and of orders
+        # whose COMMIT was in doubt.
+        self.done: dict[UUID, tuple[TransactionRow, Decimal]] = {}
         self.rates = rates
         self.now = now
         self.changes = Changes()
@@ -83,6 +96,16 @@ class Book:
     def number(self, wallet_id: int | None) -> str | None:
         """The number of a wallet in this book; None stands for the outside world."""
         return None if wallet_id is None else self.wallets[wallet_id].number
+
+    def receipt(self, transaction: TransactionRow, balance_after: Decimal, *, replayed: bool = False) -> Receipt:
+        """What is answered for a transaction between wallets of this book."""
+        return Receipt(
+            transaction=transaction,
+            balance_after=balance_after,
+            sender_number=self.number(transaction.sender_id),
+            receiver_number=self.number(transaction.receiver_id),
+            replayed=replayed,
+        )
 
     def rate(self, base: str, quote: str) -> Decimal | None:
         """
@@ -123,6 +146,8 @@ class Book:
         rate: Decimal | None = None,
         contra: str | None = None,
         reverses: UUID | None = None,
+        reference: str | None = None,
+        sender_balance: Decimal | None = None,
     ) -> TransactionRow:
         """
         Move money and write it down: balances, one transaction, and entries that sum to zero in each currency.
@@ -145,6 +170,8 @@ class Book:
             receiver_id=receiver.id if receiver else None,
             created_at=self.now,
             reverses=reverses,
+            reference=reference,
+            sender_balance=sender_balance,
         )
         self.changes.transactions.append(transaction)
         if sender:
@@ -171,6 +198,24 @@ class Book:
         )
         self.used_keys[row.id] = UsedKey(row, transaction)
         self.changes.keys.append(row)
+
+    def mark(self, wallet_ids: Iterable[int]) -> Mark:
+        """A place to come back to with `undo`, as long as only transfers between these wallets are made meanwhile."""
+        return Mark(
+            transactions=len(self.changes.transactions),
+            entries=len(self.changes.entries),
+            changed=len(self.changes.wallets),
+            wallets=[(wallet, copy(wallet)) for wallet in map(self.wallets.__getitem__, wallet_ids)],
+        )
+
+    def undo(self, mark: Mark) -> None:
+        """Be as if nothing had happened since `mark`."""
+        del self.changes.transactions[mark.transactions :]
+        del self.changes.entries[mark.entries :]
+        while len(self.changes.wallets) > mark.changed:
+            self.changes.wallets.popitem()  # the youngest: a wallet that had changed before keeps its place
+        for wallet, before in mark.wallets:
+            wallet.amount, wallet.is_active, wallet.fee_due_at = before.amount, before.is_active, before.fee_due_at
 
     def changed(self, wallet: WalletRow) -> None:
         """Have this wallet's row saved with the batch."""

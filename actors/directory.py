@@ -1,6 +1,7 @@
 """Wallet numbers to ids. Numbers never change hands, so what was once looked up is remembered, up to a bound."""
 
 import asyncio
+from collections.abc import Collection
 from contextvars import Context
 
 from db import ledger
@@ -25,6 +26,14 @@ class Directory:
         if self._search is None or self._search.done():
             self._search = asyncio.create_task(self._find(), context=Context())
         return await asyncio.shield(self._asked[number])
+
+    async def wallet_ids(self, numbers: Collection[str]) -> set[int]:
+        """The ids of the wallets with these numbers: those that nobody remembers in one query of its own."""
+        unknown = [number for number in numbers if number not in self._ids]
+        found = await ledger.wallet_ids(unknown) if unknown else {}
+        ids = {id for number in numbers if (id := self._ids.get(number) or found.get(number))}
+        self._remember(found)
+        return ids
 
     async def _find(self) -> None:
         while self._asked:

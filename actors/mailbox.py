@@ -1,47 +1,66 @@
 """
 Per-wallet queues: who waits behind whom, which wallets are busy, what the next batch is. No I/O, no clock.
 
-A mail waits in the box of its acting wallet (the sender; for a deposit the receiver). A wallet with mail is either
-ready, or parked under a busy wallet that its first mail needs. A busy wallet is in a batch, or is held elsewhere.
-Every step costs the mails it moves and nothing else; a wallet's own mails never overtake each other.
+A mail is an order, or many that arrive together. It waits in the box of its acting wallet (the sender; for a deposit
+the receiver). A wallet with mail is either ready, or parked under a busy wallet that its first mail needs. A busy
+wallet is in a batch, or is held elsewhere. Every step costs the mails it moves and nothing else; a wallet's own mails
+never overtake each other. Whatever is bounded is counted in orders.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors.orders import Order, Receipt
-from actors.refusals import Overloaded
+from actors.orders import Bulk, IdempotencyKey, Order, Receipt
+from actors.refusals import Overloaded, Refusal
 
 
 class Answer(Protocol):
     """What an `asyncio.Future` offers to whoever answers it."""
 
     def done(self) -> bool: ...
-    def set_result(self, result: Receipt, /) -> None: ...
+    def set_result(self, result: list[Receipt | Refusal], /) -> None: ...
     def set_exception(self, exception: Exception, /) -> None: ...
 
 
 class Mail(Struct, eq=False):
-    """An order on its way: the wallets it needs (the acting one first), who waits for it, and until when."""
+    """
+    Orders on their way together: the wallets they need (the acting one first), who waits for them, and until when.
 
-    order: Order
+    Nearly always it is one order. `row_ids` are the wallets that a bulk pays: nobody queues for them, or locks them
+    before their rows. See `docs/decisions/0013-bulk-transfers.md`.
+    """
+
+    orders: tuple[Order, ...]
     wallet_ids: tuple[int, ...]
     answer: Answer
     deadline: float  # on the event loop's clock, in seconds
     road: list[Any] | None = None  # the stages it has passed, where somebody traces it
+    bulk: Bulk | None = None  # where the orders are those of one
+    row_ids: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> IdempotencyKey | None:
+        """The key of the order, or that of the whole bulk."""
+        return self.bulk.key if self.bulk else getattr(self.orders[0], "key", None)
 
     def refuse(self, refusal: Exception) -> None:
-        """Answer with a refusal, unless whoever asked has gone."""
+        """Refuse the whole, unless whoever asked has gone."""
         if not self.answer.done():
             self.answer.set_exception(refusal)
 
-    def receive(self, receipt: Receipt) -> None:
-        """Answer with a receipt, unless whoever asked has gone."""
+    def receive(self, outcomes: list[Receipt | Refusal]) -> None:
+        """Answer with what each order came to, unless whoever asked has gone."""
         if not self.answer.done():
-            self.answer.set_result(receipt)
+            self.answer.set_result(outcomes)
+
+
+class _Box(deque[Mail]):
+    """The mail of one wallet, and how many orders that is."""
+
+    orders = 0
 
 
 class Mailboxes:
@@ -51,8 +70,8 @@ class Mailboxes:
         self.per_wallet_max = per_wallet_max
         self.total_max = total_max
         self.waiting = 0
-        self._boxes: dict[int, deque[Mail]] = {}
-        self._ready: dict[int, None] = {}  # dicts as ordered sets: no wallet stands in a queue twice
+        self._boxes: dict[int, _Box] = {}
+        self._ready: OrderedDict[int, None] = OrderedDict()  # as ordered sets: no wallet stands in a queue twice
         self._busy: set[int] = set()
         self._parked: dict[int, dict[int, None]] = {}
 
@@ -65,42 +84,59 @@ class Mailboxes:
         """
         Queue a mail behind the earlier ones of its acting wallet.
 
+        A bound that is smaller than the mail lets it in where nothing else waits: else it could never come.
+
         Raises:
             Overloaded: this wallet, or the process, has all the mail it can hold.
         """
         wallet_id = mail.wallet_ids[0]
+        orders = len(mail.orders)
         box = self._boxes.get(wallet_id)
-        if self.waiting >= self.total_max or (box and len(box) >= self.per_wallet_max):
+        if self.waiting and self.waiting + orders > self.total_max:
             raise Overloaded()
         if box is None:
-            self._boxes[wallet_id] = deque([mail])
+            box = self._boxes[wallet_id] = _Box()
             self._ready[wallet_id] = None
-        else:
-            box.append(mail)
-        self.waiting += 1
+        elif box.orders + orders > self.per_wallet_max:
+            raise Overloaded()
+        box.append(mail)
+        box.orders += orders
+        self.waiting += orders
 
     def take(self, most: int) -> list[Mail]:
-        """The next batch, in order: mails whose wallets are free or already in it. Its wallets are busy from now on."""
+        """
+        The next batch, in order: mails whose wallets are free or already in it. Its wallets are busy from now on.
+
+        It has at most so many orders; a mail of more makes a batch alone.
+        """
         batch: list[Mail] = []
         mine: set[int] = set()
+        orders = 0
         turns = len(self._ready)
-        while turns and len(batch) < most:
+        while turns and orders < most:
             turns -= 1
-            wallet_id = next(iter(self._ready))
-            del self._ready[wallet_id]
+            wallet_id, _ = self._ready.popitem(last=False)
             box = self._boxes.get(wallet_id)
-            while box and len(batch) < most:
+            before = orders
+            while box and orders < most:
                 needed = box[0].wallet_ids
                 held = next((id for id in needed if id in self._busy and id not in mine), None)
                 if held is not None:
                     self._parked.setdefault(held, {})[wallet_id] = None
                     break
-                batch.append(box.popleft())
+                if orders and orders + len(box[0].orders) > most:
+                    self._ready[wallet_id] = None
+                    if orders == before:  # it has given nothing: first in line for the next batch, which has room
+                        self._ready.move_to_end(wallet_id, last=False)
+                        turns = 0
+                    break
+                mail = self._pop(box)
+                batch.append(mail)
+                orders += len(mail.orders)
                 mine.update(needed)
                 self._busy.update(needed)
             else:
                 self._done_with(wallet_id, box)
-        self.waiting -= len(batch)
         return batch
 
     def give_back(self, batch: list[Mail], missed: set[int]) -> list[Mail]:
@@ -120,12 +156,13 @@ class Mailboxes:
                 kept.append(mail)
         for mail in reversed(returned):
             wallet_id = mail.wallet_ids[0]
-            if wallet_id in self._boxes:
-                self._boxes[wallet_id].appendleft(mail)
-            else:
-                self._boxes[wallet_id] = deque([mail])
+            box = self._boxes.get(wallet_id)
+            if box is None:
+                box = self._boxes[wallet_id] = _Box()
+            box.appendleft(mail)
+            box.orders += len(mail.orders)
+            self.waiting += len(mail.orders)
             self._ready[wallet_id] = None
-        self.waiting += len(returned)
         return kept
 
     def free(self, wallet_ids: Iterable[int]) -> None:
@@ -142,14 +179,19 @@ class Mailboxes:
             if box[0].deadline > now:
                 continue
             while box and box[0].deadline <= now:
-                self.waiting -= 1
-                yield box.popleft()
+                yield self._pop(box)
             if box:  # its next mail may not need the wallet that it is parked under
                 self._ready[wallet_id] = None
             else:
                 del self._boxes[wallet_id]
 
-    def _done_with(self, wallet_id: int, box: deque[Mail] | None) -> None:
+    def _pop(self, box: _Box) -> Mail:
+        mail = box.popleft()
+        box.orders -= len(mail.orders)
+        self.waiting -= len(mail.orders)
+        return mail
+
+    def _done_with(self, wallet_id: int, box: _Box | None) -> None:
         if box:  # the batch is full: back to the end of the queue, the others are next
             self._ready[wallet_id] = None
         elif box is not None:

@@ -1,5 +1,6 @@
 """What can be asked of the bank, and what it answers. Frozen and whole: an order needs nothing but a book."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -10,6 +11,10 @@ from msgspec import Struct
 from uuid_utils.compat import uuid7
 
 from db.rows import TransactionRow
+
+BULK_MAX = 1_000
+"""Transfers in one bulk."""
+_PLACES = 0x3FF  # the bits of a bulk's id that count its transfers: 10 of the 62 that are random in a UUIDv7
 
 
 class IdempotencyKey(Struct, frozen=True, kw_only=True, dict=True):  # `dict`: where the cached property is kept
@@ -52,7 +57,24 @@ class Transfer(Struct, frozen=True, kw_only=True):
     wallet_id: int  # the sender
     receiver_number: str
     amount: Decimal  # in the sender's currency, two decimals, positive
+    reference: str | None = None  # what the sender says of it: 1 to 140 characters; both see it
     key: IdempotencyKey | None = None
+    replayable: bool = False  # of a bulk under a key: a replay will ask for the balance that it left
+
+
+class Bulk(Struct, frozen=True, kw_only=True):
+    """
+    Transfers from one wallet that arrive together: in order, each for itself or, `atomic`, all or none.
+
+    The id of each is the bulk's `id` and its place, so that the bulk's key needs to remember one of them only.
+    """
+
+    id: UUID
+    caller_id: UUID
+    wallet_id: int  # the sender of all
+    transfers: tuple[Transfer, ...]
+    atomic: bool = False
+    key: IdempotencyKey | None = None  # for the whole; the transfers have none
 
 
 class ChargeFee(Struct, frozen=True, kw_only=True):
@@ -134,6 +156,41 @@ class Receipt(Struct, frozen=True, kw_only=True):
 def new_id() -> UUID:
     """An id for an order and its transaction: UUIDv7, so that new rows land at the end of their index."""
     return uuid7()
+
+
+def bulk_of(
+    asked: Iterable[tuple[str, Decimal, str | None]],
+    *,
+    caller_id: UUID,
+    wallet_id: int,
+    atomic: bool = False,
+    key: IdempotencyKey | None = None,
+) -> Bulk:
+    """A bulk of at most `BULK_MAX` transfers, each asked for as the receiver's number, the amount and a reference."""
+    id = bulk_id(new_id())
+    transfers = tuple(
+        Transfer(
+            id=place_in(id, place),
+            caller_id=caller_id,
+            wallet_id=wallet_id,
+            receiver_number=number,
+            amount=amount,
+            reference=reference,
+            replayable=key is not None,
+        )
+        for place, (number, amount, reference) in enumerate(asked)
+    )
+    return Bulk(id=id, caller_id=caller_id, wallet_id=wallet_id, transfers=transfers, atomic=atomic, key=key)
+
+
+def bulk_id(id: UUID) -> UUID:
+    """The id of the bulk that a transfer with this id belongs to; of any other UUIDv7, one that nobody has."""
+    return UUID(int=id.int & ~_PLACES)
+
+
+def place_in(bulk: UUID, place: int) -> UUID:
+    """The id of the transfer at this place of a bulk, from 0."""
+    return UUID(int=bulk.int + place)
 
 
 def fee_id(wallet_id: int, due_at: datetime) -> UUID:

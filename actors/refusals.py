@@ -1,5 +1,6 @@
 """Why something is turned down: each refusal has a status, a stable code and a sentence for people."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -76,6 +77,18 @@ class IdempotencyKeyReused(Refusal):
     code = "idempotency_key_reused"
     title = "This Idempotency-Key was used for something else."
     detail = "Repeat the first request exactly, or choose a new key."
+
+
+class BulkRefused(Refusal):
+    """An atomic bulk of which not everything could happen; `refused` has the places, from 0, and their reasons."""
+
+    code = "bulk_refused"
+    title = "Not every transfer could be made, so none was."
+    detail = "Correct or leave out the transfers that errors names, or send them without atomic."
+
+    def __init__(self, refused: Sequence[tuple[int, Refusal]] = ()) -> None:
+        self.refused = refused
+        super().__init__()
 
 
 class RatesUnavailable(Refusal):

@@ -97,7 +97,15 @@ def transfer(order: Transfer, book: Book) -> Receipt:
         raise BalanceLimit()
     # Nothing below may refuse.
     transaction = book.post(
-        order.id, TRANSFER, sender=sender, receiver=receiver, amount=order.amount, received=received, rate=rate
+        order.id,
+        TRANSFER,
+        sender=sender,
+        receiver=receiver,
+        amount=order.amount,
+        received=received,
+        rate=rate,
+        reference=order.reference,
+        sender_balance=sender.amount - order.amount if order.replayable else None,
     )
     settle_fee_if_blocked(receiver, book)
     return Receipt(
@@ -117,20 +125,17 @@ def replay(order: Order, used: UsedKey, book: Book) -> Receipt:
     """
     if used.row.fingerprint != fingerprint(order):
         raise IdempotencyKeyReused()
-    transaction = used.transaction
-    return Receipt(
-        transaction=transaction,
-        balance_after=used.row.balance_after,
-        sender_number=book.number(transaction.sender_id),
-        receiver_number=book.number(transaction.receiver_id),
-        replayed=True,
-    )
+    return book.receipt(used.transaction, used.row.balance_after, replayed=True)
 
 
 def fingerprint(order: Order) -> bytes:
     """A digest of what was asked, whatever its id: two orders with the same one ask the same."""
     asked = [str(getattr(order, name, "")) for name in ("wallet_id", "receiver_number", "amount")]
-    return sha256(" ".join([type(order).__name__, *asked]).encode()).digest()
+    digest = sha256(" ".join([type(order).__name__, *asked]).encode())
+    reference: str | None = getattr(order, "reference", None)
+    if reference is not None:  # without one, the digest is that of the days when there were none
+        digest.update(f"\n{reference}".encode())
+    return digest.digest()
 
 
 _RULES: dict[type, Callable[[Any, Book], Receipt]] = {

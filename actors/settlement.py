@@ -6,7 +6,6 @@ Every mail is answered before `settle` returns, and after the commit.
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 
 from asyncpg.exceptions import (
     DeadlockDetectedError,
@@ -17,10 +16,12 @@ from asyncpg.exceptions import (
 )
 
 from actors import signals
-from actors.book import Book, UsedKey
+from actors.book import Book
+from actors.bulk import apply_all
 from actors.mailbox import Mail
 from actors.money import Rates
-from actors.orders import Receipt, Reverse
+from actors.opening import keys_used, open_book
+from actors.orders import Receipt
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
 from actors.rules import apply
 from actors.signals import Stage
@@ -30,8 +31,19 @@ from db.transaction import CommitInDoubt, transaction
 
 log = logging.getLogger(__name__)
 
+
+class _KeyUsedMeanwhile(Exception):
+    """An idempotency key that was free when the batch's rows were asked for is used by the time they were had."""
+
+
 # Another process was faster, or has migrated the tables: with what it has done in view, the batch comes out otherwise.
-_OVERTAKEN = (UniqueViolationError, DeadlockDetectedError, SerializationError, InvalidCachedStatementError)
+_OVERTAKEN = (
+    UniqueViolationError,
+    DeadlockDetectedError,
+    SerializationError,
+    InvalidCachedStatementError,
+    _KeyUsedMeanwhile,
+)
 _ATTEMPTS_OVERTAKEN = 3
 _ATTEMPTS_UNAVAILABLE = 2
 _PAUSE_SECONDS = 0.1
@@ -48,6 +60,8 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
     - A row is held by somebody outside: the batch is halved until those who need it are alone, and told to come again.
     - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
+
+    The orders of one mail stay together in all of this.
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
@@ -57,7 +71,7 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
             _answer(mails, await _attempt(mails, rates, in_doubt))
             return
         except CommitInDoubt:
-            log.warning("connection lost during COMMIT of %d orders: looking up how it ended", len(mails))
+            log.warning("connection lost during COMMIT of %d orders: looking up how it ended", _count(mails))
             in_doubt = True
         except LockNotAvailableError:
             if not in_doubt:
@@ -65,7 +79,7 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
         except UNAVAILABLE as error:
             unavailable += 1
             if not in_doubt and unavailable >= _ATTEMPTS_UNAVAILABLE:
-                log.warning("no database for %d orders: %s", len(mails), type(error).__name__)
+                log.warning("no database for %d orders: %s", _count(mails), type(error).__name__)
                 _refuse(mails, DatabaseUnavailable)
                 return
         except _OVERTAKEN as error:
@@ -78,64 +92,44 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
             return
         if in_doubt:
             if loop.time() >= patience_ends:
-                log.error("outcome of %d orders unknown: the database has not come back", len(mails))
-                signals.in_doubt("unknown", len(mails))
+                log.error("outcome of %d orders unknown: the database has not come back", _count(mails))
+                signals.in_doubt("unknown", _count(mails))
                 _refuse(mails, OutcomeUnknown)
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> list[Receipt | Refusal]:
-    """The batch in one transaction: what each order came to, once it is committed."""
+async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> list[list[Receipt | Refusal] | Refusal]:
+    """The batch in one transaction: what each mail came to, once it is committed."""
+    committed = 0
     async with transaction(committing=Stage("commit", mails)):
         with Stage("load", mails):
-            book = await _open_book(mails, rates)
-            done = await _already_done(mails, book) if in_doubt else {}
+            book = await open_book(mails, rates, in_doubt=in_doubt)
+        if in_doubt:
+            committed = sum(order.id in book.done for mail in mails for order in mail.orders)
         with Stage("rules", mails):
-            outcomes = [done.get(position) or _apply(mail, book) for position, mail in enumerate(mails)]
+            outcomes = [_apply(mail, book) for mail in mails]
+        # One that is free and has led to nothing but refusals: was it free, or were they refused what happened already?
+        free = [key.id for mail in mails if (key := mail.key) and key.id not in book.used_keys]
+        if free and await keys_used(free):
+            raise _KeyUsedMeanwhile
         if book.changes.wallets:
             with Stage("save", mails):
                 await ledger.save(book.changes)
     if in_doubt:
-        signals.in_doubt("committed", len(done))
-        signals.in_doubt("repeated", len(mails) - len(done))
+        signals.in_doubt("committed", committed)
+        signals.in_doubt("repeated", _count(mails) - committed)
     return outcomes
 
 
-async def _open_book(mails: list[Mail], rates: Rates | None) -> Book:
-    wallet_ids = {wallet_id for mail in mails for wallet_id in mail.wallet_ids}
-    key_ids = [key.id for mail in mails if (key := getattr(mail.order, "key", None))]
-    wallets, key_rows = await ledger.load(wallet_ids, key_ids)
-    used = await ledger.transactions([row.transaction_id for row in key_rows]) if key_rows else {}
-    used_keys = [UsedKey(row, used[row.transaction_id]) for row in key_rows]
-    to_reverse = [mail.order.transaction_id for mail in mails if isinstance(mail.order, Reverse)]
-    originals = await ledger.originals(to_reverse) if to_reverse else []
-    return Book(wallets=wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC), originals=originals)
-
-
-async def _already_done(mails: list[Mail], book: Book) -> dict[int, Receipt]:
-    """
-    By position, the receipts of orders whose COMMIT was in doubt and has happened.
-
-    The wallets are locked by now, so whoever was committing has come to an end, one way or the other.
-    """
-    found = await ledger.find([(mail.order.id, mail.wallet_ids[0]) for mail in mails])
-    receipts: dict[int, Receipt] = {}
-    for position, mail in enumerate(mails):
-        if mail.order.id in found:
-            transaction, balance_after = found[mail.order.id]
-            receipts[position] = Receipt(
-                transaction=transaction,
-                balance_after=balance_after,
-                sender_number=book.number(transaction.sender_id),
-                receiver_number=book.number(transaction.receiver_id),
-            )
-    return receipts
-
-
-def _apply(mail: Mail, book: Book) -> Receipt | Refusal:
+def _apply(mail: Mail, book: Book) -> list[Receipt | Refusal] | Refusal:
     try:
-        return apply(mail.order, book)
+        if mail.bulk:
+            return apply_all(mail.bulk, book)
+        (order,) = mail.orders
+        if book.done and (found := book.done.get(order.id)):
+            return [book.receipt(*found)]
+        return [apply(order, book)]
     except Refusal as refusal:
         return refusal
 
@@ -146,7 +140,7 @@ async def _halve(
     """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
     if len(mails) == 1:
         if not isinstance(error, Refusal):
-            log.error("order %s failed", mails[0].order.id, exc_info=error)
+            log.error("order %s failed", mails[0].orders[0].id, exc_info=error)
         mails[0].refuse(error)
         return
     middle = len(mails) // 2
@@ -161,14 +155,19 @@ def _in_time(mails: list[Mail], now: float) -> list[Mail]:
     return [mail for mail in mails if mail.deadline > now] if late else mails
 
 
-def _answer(mails: list[Mail], outcomes: list[Receipt | Refusal]) -> None:
+def _answer(mails: list[Mail], outcomes: list[list[Receipt | Refusal] | Refusal]) -> None:
     for mail, outcome in zip(mails, outcomes, strict=True):
-        if isinstance(outcome, Receipt):
-            mail.receive(outcome)
-        else:
+        if isinstance(outcome, Refusal):
             mail.refuse(outcome)
+        else:
+            mail.receive(outcome)
 
 
 def _refuse(mails: list[Mail], refusal: type[Refusal]) -> None:
     for mail in mails:
         mail.refuse(refusal())
+
+
+def _count(mails: list[Mail]) -> int:
+    """How many orders that is."""
+    return sum(len(mail.orders) for mail in mails)

@@ -5,7 +5,8 @@ Counted by batch where that can be: what is counted by order costs every order a
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
 from time import perf_counter, time_ns
 from types import TracebackType
 from typing import Final, Literal
@@ -20,7 +21,7 @@ from actors.refusals import Refusal
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
 
 _ORDERS = Counter("wallet_orders", "Orders that were answered.", ["kind", "outcome"])
-_BATCH = Histogram("wallet_batch_orders", "Orders in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500))
+_BATCH = Histogram("wallet_batch_orders", "Orders in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
 _MAILBOX = Histogram("wallet_mailbox_seconds", "How long an order waited in its mailbox.", buckets=_SECONDS)
 _STAGE = Histogram(
     "wallet_stage_seconds", "How long a batch was at one stage of its road.", ["stage"], buckets=_SECONDS
@@ -69,7 +70,7 @@ class Stage:
 
 def taken(batch: list[Mail], now: float, deadline_seconds: float) -> None:
     """A batch has been taken out of the mailboxes, at `now` on the event loop's clock."""
-    _BATCH.observe(len(batch))
+    _BATCH.observe(sum(len(mail.orders) for mail in batch))
     for mail in batch:
         waited = now - (mail.deadline - deadline_seconds)
         _MAILBOX.observe(waited)
@@ -80,20 +81,37 @@ def taken(batch: list[Mail], now: float, deadline_seconds: float) -> None:
 
 def answered(order: Order, answer: Receipt | BaseException) -> None:
     """Somebody has been told what came of an order."""
+    _counter(type(order), _outcome(answer)).inc()
+
+
+def answered_alike(orders: Sequence[Order], answer: BaseException) -> None:
+    """Somebody has been told what came of a bulk as a whole."""
+    _counter(type(orders[0]), _outcome(answer)).inc(len(orders))
+
+
+def answered_each(orders: Sequence[Order], answers: Iterable[Receipt | Refusal]) -> None:
+    """Somebody has been told what came of each order of a bulk."""
+    for outcome, number in Tally(map(_outcome, answers)).items():
+        _counter(type(orders[0]), outcome).inc(number)
+
+
+def _outcome(answer: Receipt | BaseException) -> str:
     match answer:
         case Receipt():
-            outcome = "replayed" if answer.replayed else "unchanged" if answer.unchanged else "done"
+            return "replayed" if answer.replayed else "unchanged" if answer.unchanged else "done"
         case Refusal():
-            outcome = answer.code
+            return answer.code
         case asyncio.CancelledError():
-            outcome = "abandoned"  # whoever asked has gone; the order may have been carried out
+            return "abandoned"  # whoever asked has gone; the order may have been carried out
         case _:
-            outcome = "failed"
-    kind = type(order)
+            return "failed"
+
+
+def _counter(kind: type, outcome: str) -> Counter:
     counter = _outcomes.get((kind, outcome))
     if counter is None:
         counter = _outcomes[kind, outcome] = _ORDERS.labels(_snake_case(kind.__name__), outcome)
-    counter.inc()
+    return counter
 
 
 def waiting(orders: int) -> None:

@@ -76,6 +76,10 @@ class Transaction(Table, tablename="transaction", help_text="Movements as people
     reverses: ForeignKey["Transaction"] = ForeignKey(
         "self", null=True, help_text="The transaction that this one undoes."
     )
+    reference = Varchar(length=140, null=True, default=None, help_text="What the sender says of a transfer.")
+    sender_balance = Numeric(
+        digits=AMOUNT_DIGITS, null=True, default=None, help_text="What it left the sender: of bulks under a key only."
+    )
     created_at = Timestamptz()
 
     @classmethod
@@ -182,10 +186,12 @@ TABLES = [
             *(Transaction.id, Transaction.created_at, Transaction.operation_type),
             *(Transaction.amount, Transaction.amount_currency, Transaction.received_amount),
             *(Transaction.received_currency, Transaction.sender, Transaction.receiver, Transaction.reverses),
+            Transaction.reference,
         ],
         visible_filters=[
             *(Transaction.id, Transaction.operation_type, Transaction.amount, Transaction.amount_currency),
             *(Transaction.sender, Transaction.receiver, Transaction.reverses, Transaction.created_at),
+            Transaction.reference,
         ],
         menu_group=MONEY,
     ),

@@ -17,6 +17,7 @@ from app.admin import admin_route
 from app.auth import Tokens
 from app.bodies import AmountSchema, JSONBodies
 from app.codes import Codes
+from app.controllers.bulk import BulkController
 from app.controllers.health import HealthController
 from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> Litestar:
             yield
 
     objects = {"bank": bank, "people": people, "redis": redis, "lookout": lookout}
-    routes: list[Any] = [UsersController, WalletsController, PaymentsController, HealthController]
+    routes: list[Any] = [UsersController, WalletsController, PaymentsController, BulkController, HealthController]
     app = Litestar(
         route_handlers=[
             *routes,

@@ -14,7 +14,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from actors.refusals import BulkRefused, DatabaseUnavailable, InsufficientFunds, OutcomeUnknown, Refusal
 from app.request_log import CUT_OFF, route_of
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
@@ -30,10 +30,11 @@ CLIENT_GONE = "client disconnected prematurely"
 
 
 class FieldError(Struct, frozen=True, kw_only=True):
-    """What is wrong with one field of a body or one parameter."""
+    """What is wrong with one field of a body or one parameter; `code` where a field is an order that was refused."""
 
     field: str
     message: str
+    code: str | UnsetType = UNSET
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -93,7 +94,7 @@ def problem_response(
 ) -> Response[bytes]:
     """The problem document as a response."""
     problem = Problem(
-        type=f"urn:wallet:problem:{code}",
+        type=problem_type(code),
         title=title,
         status=status,
         detail=detail,
@@ -103,6 +104,11 @@ def problem_response(
     )
     body = msgspec.json.encode(problem)
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers or {})
+
+
+def problem_type(code: str) -> str:
+    """The URI of a kind of problem."""
+    return f"urn:wallet:problem:{code}"
 
 
 def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
@@ -118,9 +124,15 @@ def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes
         code=refusal.code,
         title=refusal.title,
         detail=str(refusal),
-        errors=getattr(refusal, "errors", None),
+        errors=_bulk_errors(refusal) if isinstance(refusal, BulkRefused) else getattr(refusal, "errors", None),
         headers=headers,
     )
+
+
+def _bulk_errors(refusal: BulkRefused) -> list[FieldError]:
+    return [
+        FieldError(field=f"transfers[{place}]", message=str(each), code=each.code) for place, each in refusal.refused
+    ]
 
 
 def _invalid_parameters(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
@@ -205,12 +217,14 @@ def problems(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
 
 
 def _example(refusal: type[Refusal]) -> Example:
-    problem = {
-        "type": f"urn:wallet:problem:{refusal.code}",
+    problem: dict[str, Any] = {
+        "type": problem_type(refusal.code),
         "title": refusal.title,
         "status": refusal.status,
         "detail": refusal.detail or refusal.title,
         "instance": "/users/wallets/1001/transfer",
         "code": refusal.code,
     }
+    if refusal is BulkRefused:
+        problem["errors"] = _bulk_errors(BulkRefused([(1, InsufficientFunds())]))
     return Example(summary=refusal.code, value=problem)

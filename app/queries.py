@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from actors.money import Currency
 from actors.orders import Receipt
 from actors.refusals import WalletNotFound
+from app.bodies import NO_CONTROLS
 from app.problems import FieldError, ValidationFailed
 from db.ledger import transaction_row
 from db.rows import TransactionRow
@@ -25,6 +26,18 @@ BIGINT_MAX = 2**63 - 1
 Amount = Annotated[Decimal, Meta(description="Two decimals.", examples=["12500.00"])]
 Number = Annotated[str, Meta(description="Ten digits.", examples=["4378526578"])]
 Rate = Annotated[Decimal, Meta(description="Received for one unit sent.", examples=["0.001657438382"])]
+
+
+Reference = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=140,
+        pattern=NO_CONTROLS,
+        description="What the sender says of a transfer; both parties see it.",
+        examples=["Invoice 2026-118"],
+    ),
+]
 
 
 class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
@@ -59,6 +72,7 @@ class TransactionView(Struct, frozen=True, kw_only=True):
     exchange_rate: Rate | None
     sender: Party | None
     receiver: Party | None
+    reference: Reference | None
     balance_after: Amount
     created_at: datetime
 
@@ -172,6 +186,7 @@ def _view(row: TransactionRow, sender: str | None, receiver: str | None, balance
         exchange_rate=row.exchange_rate,
         sender=Party(sender) if sender else None,
         receiver=Party(receiver) if receiver else None,
+        reference=row.reference,
         balance_after=balance_after,
         created_at=row.created_at,
     )

@@ -5,13 +5,14 @@ import random
 import secrets
 import time
 from collections import Counter
-from itertools import count
+from collections.abc import Callable
+from itertools import count, cycle
 from typing import cast
 
 import uvloop
 from msgspec import Struct, field
 
-from bench.load import LATE_SECONDS, Load, Run
+from bench.load import LATE_SECONDS, Load, Run, Step
 
 
 class _Tally(Struct):
@@ -26,32 +27,69 @@ class _Tally(Struct):
 
 
 class _Requests:
-    """The requests of a load, one after another."""
+    """The requests of a load, one after another: what `init` and `request` are in `wrk.lua`."""
 
     def __init__(self, load: Load) -> None:
-        self._key = f"{secrets.token_hex(12)}-".encode()
+        self._shape = shape = load.shape
+        self._key = f"{secrets.token_hex(12)}-"
         self._numbers = count(1)
-        self._random = random.Random()
-        self._heads: list[bytes] = []
-        self._bodies: list[bytes] = []
+        self._choose = random.Random().randrange
+        self._ids: list[str] = []
+        self._tails: list[str] = []
+        self._items: list[str] = []
         with load.holders.open() as lines:
             for line in lines:
                 id, number, token = line.split()
-                if len(self._heads) < load.senders:
-                    self._heads.append(
-                        f"POST /users/wallets/{id}/transfer/ HTTP/1.1\r\nHost: {load.host}\r\n"
-                        f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: ".encode()
+                if len(self._ids) < shape.senders and token != "-":
+                    self._ids.append(id)
+                    self._tails.append(
+                        f" HTTP/1.1\r\nHost: {load.host}\r\nContent-Type: application/json\r\n"
+                        f"Authorization: Bearer {token}"
                     )
-                if len(self._bodies) < load.receivers:
-                    body = f'{{"wallet_number":"{number}","amount":"1.00"}}'
-                    self._bodies.append(f"\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+                if len(self._items) < shape.receivers:
+                    self._items.append(f'{{"wallet_number":"{number}","amount":"1.00"}}')
+        builders: dict[Step, Callable[[], str]] = {
+            "transfer": self._transfer,
+            "deposit": lambda: self._payment(self._choose(len(self._ids)), "deposit", '{"amount":"1.00"}'),
+            "bulk": lambda: self._bulk("}"),
+            "atomic": lambda: self._bulk(',"atomic":true}'),
+            "wallets": lambda: f"GET /users/wallets/{self._tails[self._choose(len(self._ids))]}\r\n\r\n",
+            "history": self._history,
+        }
+        self._steps = cycle([builders[step] for step in shape.steps])
 
     def __next__(self) -> bytes:
-        sender = receiver = 0
-        while sender == receiver:
-            sender = int(self._random.random() * len(self._heads))
-            receiver = int(self._random.random() * len(self._bodies))
-        return b"%b%b%08d%b" % (self._heads[sender], self._key, next(self._numbers), self._bodies[receiver])
+        return next(self._steps)().encode()
+
+    def _transfer(self) -> str:
+        sender = self._payer()
+        return self._payment(sender, "transfer", self._items[self._other(sender)])
+
+    def _bulk(self, rest: str) -> str:
+        sender = self._payer()
+        items = ",".join([self._items[self._other(sender)] for _ in range(self._shape.items)])
+        return self._payment(sender, "transfers", f'{{"transfers":[{items}]{rest}')
+
+    def _history(self) -> str:
+        reader = self._choose(len(self._ids))
+        return f"GET /users/wallets/{self._ids[reader]}/transactions/{self._shape.query}{self._tails[reader]}\r\n\r\n"
+
+    def _payment(self, sender: int, route: str, body: str) -> str:
+        return (
+            f"POST /users/wallets/{self._ids[sender]}/{route}/{self._tails[sender]}\r\n"
+            f"Idempotency-Key: {self._key}{next(self._numbers):08}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        )
+
+    def _payer(self) -> int:
+        """Who pays: not the only receiver, who is the first of the file."""
+        return self._choose(int(len(self._items) == 1), len(self._ids))
+
+    def _other(self, sender: int) -> int:
+        """Who is paid: somebody else."""
+        receiver = sender
+        while receiver == sender:
+            receiver = self._choose(len(self._items))
+        return receiver
 
 
 class _Connection(asyncio.Protocol):
@@ -84,7 +122,7 @@ class _Connection(asyncio.Protocol):
         status = int(head[9:12])
         self._tally.statuses[status] += 1
         self._tally.seconds.append(now - self._asked_at)
-        if status != 201 and not self._tally.sample:
+        if status not in (200, 201) and not self._tally.sample:
             self._tally.sample = body.decode(errors="replace")
         self._received = b""
         self._ask()

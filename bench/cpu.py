@@ -4,12 +4,9 @@ How much processor time the parts take, in seconds, from Linux's `/proc`: where 
 Unlike a rate it hardly depends on what else the machine is doing.
 """
 
-import os
-import sys
-from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
+
+from bench.proc import family, processes
 
 
 def seconds_used(parts: Mapping[str, int]) -> dict[str, float]:
@@ -18,22 +15,12 @@ def seconds_used(parts: Mapping[str, int]) -> dict[str, float]:
 
     Nothing where there is no `/proc`.
     """
-    if sys.platform != "linux":
+    seen, named = processes(), set(parts.values())
+    if not seen:
         return {}
-    own, children = {}, defaultdict[int, list[int]](list)
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended since
-            # The name, in brackets, may hold anything; behind it come the fields of proc(5), from the third one on.
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            pid, parent, ticks = int(folder.name), int(fields[1]), sum(map(int, fields[11:15]))
-            own[pid] = ticks
-            children[parent].append(pid)
-
-    def with_children(pid: int) -> int:
-        others = (child for child in children[pid] if child not in parts.values())
-        return own.get(pid, 0) + sum(map(with_children, others))
-
-    return {name: with_children(pid) / os.sysconf("SC_CLK_TCK") for name, pid in parts.items()}
+    return {
+        name: sum(process.cpu_seconds for process in family(pid, seen, without=named)) for name, pid in parts.items()
+    }
 
 
 def microseconds_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Drives the API with transfers: through wrk, or a bundled client where that is missing."""
+"""Drives the API: through wrk, or a bundled client where that is missing."""
 
 import secrets
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -14,26 +15,38 @@ _THREADS = 2
 LATE_SECONDS = 15
 ALL = 2**31
 
+# Requests that `wrk.lua` and `client.py` know how to make. `bulk` and `atomic` are many transfers in one request.
+Step = Literal["transfer", "deposit", "bulk", "atomic", "wallets", "history"]
+
+
+class Shape(Struct, frozen=True, kw_only=True):
+    """
+    What is sent: `steps` in turn, each from a random wallet among the first `senders` of the file, and where it pays
+    another one, 1.00 to a random other one among its first `receivers`. Each payment has an idempotency key of its own.
+
+    1 of either makes a hot wallet.
+    """
+
+    steps: tuple[Step, ...] = ("transfer",)
+    senders: int = ALL
+    receivers: int = ALL
+    items: int = 1  # transfers in a bulk
+    query: str = "?limit=20"  # of each history
+
+    def __post_init__(self) -> None:
+        if max(self.senders, self.receivers) < 2 and {"transfer", "bulk", "atomic"} & set(self.steps):
+            raise ValueError("one wallet has nobody to send to")
+
 
 class Load(Struct, frozen=True, kw_only=True):
-    """
-    What to send: transfers of 1.00 between random wallets of `holders`, each under a key of its own.
-
-    `holders` is a file of `bench.people.write_holders`. `senders` and `receivers` say how many of its first wallets
-    send and receive: 1 makes a hot wallet.
-    """
+    """A shape, to whom, on how many connections at once and for how long. `holders` is from `write_holders`."""
 
     host: str
     port: int
     holders: Path
     connections: int
     seconds: int
-    senders: int = ALL
-    receivers: int = ALL
-
-    def __post_init__(self) -> None:
-        if max(self.senders, self.receivers) < 2:
-            raise ValueError("one wallet has nobody to send to")
+    shape: Shape = Shape()
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -47,22 +60,22 @@ class Run(Struct, frozen=True, kw_only=True):
     p90_ms: float
     p99_ms: float
     max_ms: float
-    sample: str = ""  # the body of the first answer that was not a 201
+    sample: str = ""  # the body of the first answer that was neither a 200 nor a 201
 
     @property
     def created(self) -> int:
-        """Answers that say that the money moved."""
+        """Answers that say that all money moved."""
         return self.statuses.get("201", 0)
 
     @property
-    def per_second(self) -> float:
-        """Transfers a second."""
-        return self.created / self.seconds
+    def good(self) -> int:
+        """Answers that say that, or that show what was asked for."""
+        return self.created + self.statuses.get("200", 0)
 
     @property
     def errors(self) -> int:
-        """Whatever was not a 201."""
-        return sum(self.statuses.values()) - self.created + self.broken + self.late
+        """Whatever was neither a 200 nor a 201."""
+        return sum(self.statuses.values()) - self.good + self.broken + self.late
 
 
 class LoadFailed(Exception):
@@ -83,14 +96,26 @@ def drive(load: Load) -> Run:
     Raises:
         LoadFailed: wrk could not.
     """
-    if not shutil.which("wrk"):
-        from bench.client import drive as drive_with_bundled_client  # here: it needs `Load` and `Run` from this file
+    if shutil.which("wrk"):
+        return drive_with_wrk(load)
+    from bench.client import drive as drive_with_bundled_client  # here: it needs `Load` and `Run` from this file
 
-        return drive_with_bundled_client(load)
+    return drive_with_bundled_client(load)
+
+
+def drive_with_wrk(load: Load) -> Run:
+    """
+    The same, with wrk whatever is installed.
+
+    Raises:
+        LoadFailed: it could not.
+    """
+    shape = load.shape
     command = ["wrk", "-t", str(min(_THREADS, load.connections)), "-c", str(load.connections)]
     command += ["-d", f"{load.seconds}s", "--timeout", f"{LATE_SECONDS}s", "-s", str(_SCRIPT)]
     command += [f"http://{load.host}:{load.port}", "--", str(load.holders)]
-    command += [str(secrets.randbelow(10**6)), secrets.token_hex(12), str(load.senders), str(load.receivers)]
+    command += [str(secrets.randbelow(10**6)), secrets.token_hex(12), str(shape.senders), str(shape.receivers)]
+    command += [",".join(shape.steps), str(shape.items), shape.query]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,7 @@
-"""What a benchmark of transfers tells: a table for people, and one line of JSON."""
+"""What a benchmark tells: a table for people, and one line of JSON."""
+
+from collections.abc import Iterator
+from datetime import datetime
 
 import click
 import msgspec
@@ -13,64 +16,97 @@ _STEADY = 0.15
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """One number of connections: its median run, and that as a multiple of the baseline."""
+    """One case: its median run, and that as a multiple of the baseline taken around it."""
 
-    connections: int
+    case: str
+    unit: str  # of what `per_second` counts
+    wallets: int  # how many there were
+    processes: int
+    connections: int | None = None
     per_second: float
-    ratio: float
-    runs: list[float]  # transfers a second, slowest first
-    p50_ms: float
-    p99_ms: float
-    cpu_us: dict[str, float]  # microseconds of each part's processor time a transfer
+    runs: list[float]  # the same of each run, lowest first
+    ratio: float = 0.0
+    baseline: float = 0.0  # TPC-B transactions a second, on average before and after
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    batch_orders: float | None = None  # on average
+    memory_mib: float = 0.0  # resident: of the largest API process after a run, or what the case says
+    cpu_us: dict[str, float] = {}  # microseconds of each part's processor time for one of what is counted
 
 
-class Report(Struct, frozen=True, kw_only=True, tag_field="bench", tag="transfers"):
-    """Everything that was seen; `ok` means that no answer was an error and every transfer is accounted for."""
+class Report(Struct, frozen=True, kw_only=True):
+    """Everything that was seen; `ok` means that no answer was an error and all money is accounted for."""
 
+    bench: str
+    title: str
     ok: bool
+    measured_at: datetime
+    took_seconds: float
     machine: Machine
     generator: str
     tuning: dict[str, str]
-    processes: int
-    wallets: int
-    seconds: int
-    baseline: list[float]  # TPC-B transactions a second, before and after
+    seconds: int  # of a run
+    runs: int  # of a case
+    baseline: list[tuple[float, float]]  # TPC-B transactions a second, before and after each part
     results: list[Result]
-    transfers_answered: int
-    transfers_recorded: int
+    payments_answered: int
+    payments_recorded: int
+    notes: list[str]
     errors: list[str]
     audit: AuditReport
 
 
-def show(report: Report) -> None:
-    """Print it."""
-    before, after = report.baseline
-    click.echo(f"\npgbench TPC-B  {before:.0f}/s before, {after:.0f}/s after: {(before + after) / 2:.0f}/s = 1.00")
-    if abs(before - after) > _STEADY * max(before, after):
-        click.echo("They differ a lot: the machine was not quiet, so the ratios below say little.")
-    click.echo(
-        f"\n{'connections':>11} {'transfers/s':>12} {'x TPC-B':>8} {'p50 ms':>8} {'p99 ms':>8}  CPU us a transfer"
+HEADINGS = ("case", "a second", "x TPC-B", "p50 ms", "p99 ms", "batch", "MiB", "CPU us of one")
+
+
+def cells(result: Result) -> tuple[str, ...]:
+    """A line under `HEADINGS`."""
+    return (
+        result.case,
+        f"{result.per_second:.0f} {result.unit}",
+        f"{result.ratio:.2f}",
+        *("" if value is None else f"{value:.1f}" for value in (result.p50_ms, result.p99_ms, result.batch_orders)),
+        f"{result.memory_mib:.0f}" if result.memory_mib else "",
+        ", ".join(f"{name} {used:.0f}" for name, used in result.cpu_us.items()),
     )
-    for result in report.results:
-        cpu = ", ".join(f"{name} {used:.0f}" for name, used in result.cpu_us.items())
-        click.echo(
-            f"{result.connections:>11} {result.per_second:>12.0f} {result.ratio:>8.2f} {result.p50_ms:>8.1f}"
-            f" {result.p99_ms:>8.1f}  {cpu}"
-        )
-    click.echo(
-        f"\n{report.transfers_answered} transfers answered, {report.transfers_recorded} in the ledger;"
-        f" the audit {'holds' if report.audit.ok else 'FAILS'}."
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """What stands below the table."""
+    for before, after in report.baseline:
+        yield f"pgbench TPC-B: {before:.0f}/s before, {after:.0f}/s after: {(before + after) / 2:.0f}/s = 1.00."
+        if abs(before - after) > _STEADY * max(before, after):
+            yield "They differ a lot: the machine was not quiet, so the ratios say little."
+    yield from report.notes
+    audit = report.audit
+    yield (
+        f"{report.payments_answered} payments answered, {report.payments_recorded} in the ledger; the audit of"
+        f" {audit.entries} entries took {audit.seconds:.1f} s and {'holds' if audit.ok else 'FAILS'}."
     )
-    for finding in report.audit.findings:
-        click.echo(f"Does not hold: {finding.rule}, in {finding.count} places: {', '.join(finding.examples[:3])}")
+    for finding in audit.findings:
+        yield f"Does not hold: {finding.rule}, in {finding.count} places: {', '.join(finding.examples[:3])}."
     for error in report.errors:
-        click.echo(f"Error: {error}")
+        yield f"Error: {error}"
+
+
+def show(report: Report) -> None:
+    """Print it, the line of JSON last."""
+    rows = [HEADINGS, *map(cells, report.results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    click.echo()
+    for first, *middle, last in rows:
+        aligned = (f"{cell:>{width}}" for cell, width in zip(middle, widths[1:-1], strict=True))
+        click.echo(f"{first:<{widths[0]}}  {'  '.join(aligned)}  {last}".rstrip())
+    click.echo()
+    for remark in remarks(report):
+        click.echo(remark)
     click.echo(msgspec.json.encode(report))
 
 
-def complaint(connections: int, run: Run) -> str:
+def complaint(case: str, run: Run) -> str:
     """What went wrong in a run, in words."""
-    others = ", ".join(f"{count} x {status}" for status, count in sorted(run.statuses.items()) if status != "201")
+    others = ", ".join(f"{n} x {status}" for status, n in sorted(run.statuses.items()) if status not in ("200", "201"))
     told = [others, run.broken and f"{run.broken} connections broken", run.late and f"{run.late} answers too late"]
     first = f"; the first: {run.sample[:500]}" if run.sample else ""
-    return f"{connections} connections: {'; '.join(filter(None, map(str, filter(None, told))))}{first}"
+    return f"{case}: {'; '.join(filter(None, map(str, filter(None, told))))}{first}"

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec import Struct
 from db.embedded import embedded_servers
 from db.migrate import migrate
 
+_REMOVAL_SECONDS = 10
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,7 +57,17 @@ def scratch(parent: Path | None = None) -> Iterator[Scratch]:
             )
     finally:
         for used in filter(None, (outside, folder)):
-            shutil.rmtree(used, ignore_errors=True)
+            _remove(used)
+
+
+def _remove(folder: Path) -> None:
+    """More than once where that takes it: a child of an interrupted initdb writes on for a moment."""
+    give_up_at = time.monotonic() + _REMOVAL_SECONDS
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() or time.monotonic() > give_up_at:
+            return
+        time.sleep(0.1)
 
 
 def leave_on_signals() -> None:

@@ -114,6 +114,11 @@ _RULES = {
             ON a."id" = moved."id" AND a."transaction" = moved."id" AND a."action" = moved."action"
         WHERE moved."id" IS NULL OR a."id" IS NULL
     """,
+    "the sender's balance that a transaction tells is that of its entry": """
+        SELECT t."id"::text AS "place" FROM "transaction" t
+        JOIN "entry" e ON e."transaction" = t."id" AND e."wallet" = t."sender"
+        WHERE t."sender_balance" <> e."balance_after"
+    """,
     "an idempotency key belongs to a transaction": """
         SELECT 'key ' || k."id" AS "place" FROM "idempotency_key" k
         LEFT JOIN "transaction" t ON t."id" = k."transaction" WHERE t."id" IS NULL

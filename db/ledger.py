@@ -7,6 +7,7 @@ one statement, since what is written is decided in between, in Python, by the ru
 
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +15,11 @@ import msgspec
 
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from db.tables import Wallet
+from db.transaction import numbered, run
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
 # keys that point at a wallet. Ids are locked in order, so two batches can't wait for each other.
-_LOAD = """
+_LOAD = numbered("""
 WITH locked AS MATERIALIZED (
     SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at"
     FROM "wallet" WHERE "id" = ANY({}::bigint[]) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
@@ -27,7 +29,7 @@ FROM locked
 UNION ALL
 SELECT NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, "id", "key", "fingerprint", "transaction"
 FROM "idempotency_key" WHERE "id" = ANY({}::uuid[])
-"""
+""")
 
 _FIND = """
 SELECT t.*, (
@@ -53,28 +55,32 @@ SELECT "id", "wallet_number" FROM "wallet" WHERE "wallet_number" = ANY({}::text[
 """
 
 # The rows come out of the arrays in the order in which they went in, so the ids of a wallet's entries tell their order.
-_SAVE = """
+# Amounts come as PostgreSQL's text for an array: asyncpg takes 1.1 µs for a `Decimal`, its text 0.2, and a transfer has
+# eight.
+_SAVE = numbered("""
 WITH balances AS (
     UPDATE "wallet" SET "amount" = c."amount", "is_active" = c."is_active", "fee_due_at" = c."fee_due_at",
         "updated_at" = now()
-    FROM unnest({}::bigint[], {}::numeric[], {}::boolean[], {}::timestamptz[])
+    FROM unnest({}::bigint[], {}::text::numeric[], {}::boolean[], {}::timestamptz[])
         AS c("id", "amount", "is_active", "fee_due_at")
     WHERE "wallet"."id" = c."id"
 ), transactions AS (
     INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
-        "received_currency", "exchange_rate", "sender", "receiver", "created_at", "reverses")
-    SELECT * FROM unnest({}::uuid[], {}::text[], {}::numeric[], {}::text[], {}::numeric[], {}::text[], {}::numeric[],
-        {}::bigint[], {}::bigint[], {}::timestamptz[], {}::uuid[])
+        "received_currency", "exchange_rate", "sender", "receiver", "created_at", "reverses", "reference",
+        "sender_balance")
+    SELECT * FROM unnest({}::uuid[], {}::text[], {}::text::numeric[], {}::text[], {}::text::numeric[],
+        {}::text[], {}::text::numeric[], {}::bigint[], {}::bigint[], {}::timestamptz[], {}::uuid[], {}::text[],
+        {}::text::numeric[])
 ), keys AS (
     INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")
-    SELECT * FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bytea[], {}::uuid[], {}::numeric[])
+    SELECT * FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bytea[], {}::uuid[], {}::text::numeric[])
 )
 INSERT INTO "entry" ("transaction", "wallet", "amount", "balance_after")
 SELECT "transaction", "wallet", "amount", "balance_after"
-FROM unnest({}::uuid[], {}::bigint[], {}::numeric[], {}::numeric[])
+FROM unnest({}::uuid[], {}::bigint[], {}::text::numeric[], {}::text::numeric[])
     WITH ORDINALITY AS e("transaction", "wallet", "amount", "balance_after", "position")
 ORDER BY "position"
-"""
+""")
 
 _OWE = """
 INSERT INTO "message" ("event", "user", "template", "params")
@@ -104,7 +110,7 @@ async def load(wallet_ids: Collection[int], key_ids: Collection[UUID]) -> tuple[
     """
     wallets: list[WalletRow] = []
     keys: list[KeyRow] = []
-    for row in await Wallet.raw(_LOAD, list(wallet_ids), list(key_ids)):
+    for row in await run(_LOAD, list(wallet_ids), list(key_ids)):
         if row["key_id"] is None:
             wallets.append(
                 WalletRow(
@@ -171,7 +177,7 @@ async def save(changes: Changes) -> None:
     Raises:
         asyncpg.UniqueViolationError: a key, a period's fee or a reversal was written elsewhere since `load`.
     """
-    await Wallet.raw(
+    await run(
         _SAVE,
         *_columns(changes.wallets.values(), ("id", "amount", "is_active", "fee_due_at")),
         *_columns(changes.transactions, TransactionRow.__struct_fields__),
@@ -190,9 +196,17 @@ async def save(changes: Changes) -> None:
         await Wallet.raw(_LOG, *_columns(changes.staff_actions, StaffActionRow.__struct_fields__))
 
 
-def _columns(rows: Iterable[Any], names: Sequence[str]) -> list[list[Any]]:
+_DECIMALS = {"amount", "received_amount", "exchange_rate", "balance_after", "sender_balance"}
+
+
+def _columns(rows: Collection[Any], names: Sequence[str]) -> list[Any]:
     """The rows as one array a column."""
-    return [[getattr(row, name) for row in rows] for name in names]
+    columns = [(name, map(attrgetter(name), rows)) for name in names]
+    return [_literal(column) if name in _DECIMALS else list(column) for name, column in columns]
+
+
+def _literal(numbers: Iterable[Decimal | None]) -> str:
+    return "{" + ",".join(["NULL" if number is None else str(number) for number in numbers]) + "}"
 
 
 def transaction_row(row: dict[str, Any]) -> TransactionRow:
@@ -209,4 +223,6 @@ def transaction_row(row: dict[str, Any]) -> TransactionRow:
         receiver_id=row["receiver"],
         created_at=row["created_at"],
         reverses=row["reverses"],
+        reference=row["reference"],
+        sender_balance=row["sender_balance"],
     )

@@ -26,7 +26,8 @@ class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
     """
     One movement, as people see it. `sender_id` and `receiver_id` are wallets; None is the outside world.
 
-    `reverses` is the transaction that this one undoes.
+    `reverses` is the transaction that this one undoes; `reference` is what the sender says of a transfer.
+    `sender_balance` is what it left the sender, where a replay has to tell it: of bulks under a key only.
     """
 
     id: UUID
@@ -40,6 +41,8 @@ class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
     receiver_id: int | None
     created_at: datetime
     reverses: UUID | None = None
+    reference: str | None = None
+    sender_balance: Decimal | None = None
 
 
 class EntryRow(Struct, frozen=True, kw_only=True, gc=False):

@@ -91,6 +91,10 @@ class Transaction(Table, tablename="transaction"):
     receiver = BigInt(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
     reverses = UUID(null=True, default=None, help_text="The transaction that this one undoes. Each at most once.")
+    reference = Varchar(length=140, null=True, default=None, help_text="What the sender says of a transfer.")
+    sender_balance = Numeric(
+        digits=AMOUNT_DIGITS, null=True, default=None, help_text="What it left the sender: of bulks under a key only."
+    )
 
     transaction_amounts_positive = Check('"amount" > 0 AND "received_amount" > 0')
 

@@ -1,5 +1,6 @@
 """People for tests: registered in the database, signed in with a real token, with wallets and money."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
@@ -61,10 +62,26 @@ class OpenWallet:
         """Take money out."""
         return await self.post("withdraw", {"amount": amount}, key)
 
-    async def send(self, amount: str, to: "OpenWallet | str", key: str | None = None) -> httpx.Response:
+    async def send(
+        self, amount: str, to: "OpenWallet | str", key: str | None = None, *, reference: str | None = None
+    ) -> httpx.Response:
         """Send money to another wallet."""
-        number = to if isinstance(to, str) else to.number
-        return await self.post("transfer", {"wallet_number": number, "amount": amount}, key)
+        body = {"wallet_number": to if isinstance(to, str) else to.number, "amount": amount}
+        return await self.post("transfer", body | ({"reference": reference} if reference is not None else {}), key)
+
+    async def send_all(
+        self,
+        transfers: "Sequence[Wish]",
+        *,
+        atomic: bool | None = None,
+        key: str | None = None,
+    ) -> httpx.Response:
+        """Send money to many."""
+        items: list[dict[str, str]] = []
+        for to, *rest in transfers:
+            number = to if isinstance(to, str) else to.number
+            items.append({"wallet_number": number, **dict(zip(("amount", "reference"), rest, strict=False))})
+        return await self.post("transfers", {"transfers": items} | ({} if atomic is None else {"atomic": atomic}), key)
 
     async def look(self) -> dict[str, Any]:
         """The wallet as its owner sees it."""
@@ -83,6 +100,10 @@ class OpenWallet:
         assert response.status_code == 200, response.text
         seen: list[dict[str, Any]] = response.json()
         return seen
+
+
+Wish = tuple[OpenWallet | str, str] | tuple[OpenWallet | str, str, str]
+"""Of a bulk: to whom, how much and with what reference."""
 
 
 async def register(client: httpx.AsyncClient, tokens: Tokens | None = None) -> Person:

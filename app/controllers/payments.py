@@ -29,7 +29,7 @@ from app.bodies import PlainText, amount_field
 from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
 from app.payment_handler import PaymentHandler
 from app.problems import BAD_BODY, ValidationFailed, problems
-from app.queries import OperationType, TransactionView, history, receipt_view, wallet_of
+from app.queries import OperationType, Reference, TransactionView, history, receipt_view, wallet_of
 
 _ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
 _SENDING = (InsufficientFunds, WalletBlocked)
@@ -44,10 +44,11 @@ class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
 
 
 class TransferBody(Struct, frozen=True, kw_only=True):
-    """An amount in the sender's currency, and the ten digits of the wallet that receives it."""
+    """An amount in the sender's currency, the ten digits of the wallet that receives it, and what both shall read."""
 
     wallet_number: Annotated[PlainText, Meta(max_length=64, examples=["4000000000"])]
     amount: Raw
+    reference: Reference | None = None
 
 
 class PaymentsController(Controller):
@@ -129,6 +130,7 @@ class PaymentsController(Controller):
             wallet_id=wallet_id_in(id),
             receiver_number=data.wallet_number,
             amount=amount_field(data.amount),
+            reference=data.reference,
             key=_key(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))

@@ -88,6 +88,7 @@ async def test_a_due_fee_of_200_tenge_is_charged_and_shown(client: httpx.AsyncCl
         "exchange_rate": None,
         "sender": {"wallet_number": wallet.number},
         "receiver": None,
+        "reference": None,
         "balance_after": "800.00",
         "created_at": fee["created_at"],
     }

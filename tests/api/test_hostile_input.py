@@ -62,7 +62,7 @@ values = st.recursive(
 )
 FIELDS = (
     *("name", "amount_currency", "wallet_number", "email", "phone_number", "password", "new_password", "session_id"),
-    *("code", "refresh", "access", "first_name", "last_name", "profile_image", "id", "user"),
+    *("code", "refresh", "access", "first_name", "last_name", "profile_image", "id", "user", "transfers", "atomic"),
 )
 bodies = values | st.dictionaries(st.sampled_from(FIELDS) | texts, values, max_size=6)
 
@@ -116,6 +116,29 @@ class TestBodies:
                 continue
             path = f"/users/wallets/{mine.id}/{action}/"
             turned_down(await mine.owner.request("POST", path, content=body, headers=JSON))
+
+    @many
+    @given(
+        items=st.lists(
+            values
+            | st.fixed_dictionaries(
+                {"wallet_number": st.just("0000000000") | values, "amount": st.just("1") | values},
+                optional={"reference": st.just("x") | values, "id": values},
+            ),
+            max_size=4,
+        ),
+        atomic=st.booleans() | values,
+    )
+    async def test_any_values_as_the_transfers_of_a_bulk(self, mine: OpenWallet, items: Any, atomic: Any) -> None:
+        body = written({"transfers": items, "atomic": atomic})
+        response = await mine.owner.request("POST", f"/users/wallets/{mine.id}/transfers", content=body, headers=JSON)
+        if response.status_code == 207:
+            assert len(response.json()["transfers"]) == len(items)
+            assert {item["problem"]["code"] for item in response.json()["transfers"]} <= {
+                *("wallet_not_found", "insufficient_funds"),
+            }
+        else:
+            turned_down(response)
 
     async def test_bodies_that_were_made_to_hurt(self, app: Litestar, mine: OpenWallet) -> None:
         deep = 30_000

@@ -78,6 +78,26 @@ async def test_orders_are_counted_by_kind_and_by_what_came_of_them(client: httpx
     assert rise(before, after, "wallet_http_request_duration_seconds_count", f"{transfer} 201") == 3
     assert rise(before, after, "wallet_http_request_duration_seconds_count", f"{transfer} 404") == 1
     assert after["wallet_http_requests_in_progress", ""] == 1  # the one that asks
+
+
+async def test_the_orders_of_a_bulk_are_counted_each_by_what_came_of_it(client: httpx.AsyncClient) -> None:
+    alice, bob = await register(client), await register(client)
+    one, other = await alice.open_wallet(holding="100"), await bob.open_wallet()
+    before = await ask(client)
+    for _ in range(2):
+        await one.send_all([(other, "1"), (other, "1"), (other, "1000"), (one, "1")], key="salaries")
+    await one.send_all([(other, "1"), (other, "1000")], atomic=True)
+    after = await ask(client)
+    for outcome, orders in (
+        ("done", 2),
+        ("replayed", 2),
+        ("insufficient_funds", 2),
+        ("same_wallet", 2),
+        ("bulk_refused", 2),
+    ):
+        assert rise(before, after, "wallet_orders_total", f"transfer {outcome}") == orders, outcome
+    assert rise(before, after, "wallet_batch_orders_sum") == 10
+    assert rise(before, after, "wallet_batch_orders_count") == rise(before, after, "wallet_mailbox_seconds_count") == 3
     assert after["wallet_mailbox_orders", ""] == 0
     # Nobody's wallet, number or key is a label.
     assert not any(secret in labels for _, labels in after for secret in (one.number, str(one.id), "rent"))

@@ -42,6 +42,7 @@ async def test_a_deposit(client: httpx.AsyncClient) -> None:
         "exchange_rate": None,
         "sender": None,
         "receiver": {"wallet_number": wallet.number},
+        "reference": None,
         "balance_after": "1000.50",
         "created_at": transaction["created_at"],
     }
@@ -64,6 +65,7 @@ async def test_a_withdrawal(client: httpx.AsyncClient) -> None:
         "exchange_rate": None,
         "sender": {"wallet_number": wallet.number},
         "receiver": None,
+        "reference": None,
         "balance_after": "0.01",
         "created_at": transaction["created_at"],
     }
@@ -85,6 +87,7 @@ async def test_a_transfer_within_a_currency(client: httpx.AsyncClient) -> None:
         "exchange_rate": None,
         "sender": {"wallet_number": mine.number},
         "receiver": {"wallet_number": his.number},
+        "reference": None,
         "balance_after": "749.50",
         "created_at": transaction["created_at"],
     }

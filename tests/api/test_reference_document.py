@@ -34,12 +34,15 @@ ROUTES = {
     ("PATCH", "/users/wallets/{id}/update/"): 200,
     ("POST", "/users/wallets/{id}/withdraw/"): 201,
 }
+ADDED = {("POST", "/users/wallets/{id}/transfers/"): 201}
+"""What the API has beyond the document."""
+
 OPEN_TO_ALL = {"/users/create/", "/users/verify/", "/users/token/create/", "/users/token/refresh/"}
 
 WALLET = {"id", "wallet_number", "name", "amount", "amount_currency", "is_active", "created_at", "updated_at", "user"}
 TRANSACTION = {
     *("id", "operation_type", "amount", "amount_currency", "received_amount", "received_currency", "exchange_rate"),
-    *("sender", "receiver", "balance_after", "created_at"),
+    *("sender", "receiver", "reference", "balance_after", "created_at"),
 }
 USER = {"id", "email", "phone_number", "first_name", "last_name", "profile_image", "wallets"}
 
@@ -165,11 +168,11 @@ async def test_the_openapi_document_has_these_routes_with_these_statuses_and_no_
         for method, operation in item.items()
         if path.startswith("/users")
     }
-    assert described == ROUTES
+    assert described == ROUTES | ADDED
 
 
 async def test_every_route_but_the_named_ones_wants_a_token(client: httpx.AsyncClient) -> None:
-    for method, route in ROUTES:
+    for method, route in ROUTES | ADDED:
         path = route.format(id=1)
         for way in (path, path.rstrip("/"), f"/api/v1{path}", f"/api/v1{path}".rstrip("/")):
             answer = await client.request(method, way, json={} if method != "GET" else None)
@@ -185,9 +188,10 @@ async def test_somebody_elses_wallet_is_not_found_on_any_route(client: httpx.Asy
     walk = Walk(client, ann, "", "/")
     wallet = await walk.ask("POST", "/users/wallets/create/", {})
     await walk.ask("POST", "/users/wallets/{id}/deposit/", {"amount": "5"}, id=wallet["id"])
-    body = {"amount": "1", "wallet_number": wallet["wallet_number"], "name": "Ben's now"}
+    transfer = {"amount": "1", "wallet_number": wallet["wallet_number"]}
+    body = transfer | {"name": "Ben's now", "transfers": [transfer]}
     tried = 0
-    for method, route in ROUTES:
+    for method, route in ROUTES | ADDED:
         if "{id}" not in route:
             continue
         # Ann's, one of the system's, and one that nobody has.
@@ -197,7 +201,7 @@ async def test_somebody_elses_wallet_is_not_found_on_any_route(client: httpx.Asy
             )
             refusal(answer, 404, "wallet_not_found")
             tried += 1
-    assert tried == 18
+    assert tried == 21
     assert await walk.ask("GET", "/users/wallets/{id}/", id=wallet["id"]) == wallet | {
         "amount": "5.00",
         "updated_at": (await walk.ask("GET", "/users/wallets/"))[0]["updated_at"],

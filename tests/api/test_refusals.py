@@ -35,6 +35,7 @@ STATUSES = {
     **dict.fromkeys(["validation_failed", "insufficient_funds", "wallet_blocked", "wallet_frozen", "same_wallet"], 400),
     **dict.fromkeys(["wallet_exists", "balance_limit", "amount_too_small", "invalid_code", "wrong_password"], 400),
     "user_exists": 400,
+    "bulk_refused": 400,
     **dict.fromkeys(["not_authenticated", "token_expired", "token_invalid", "wrong_credentials"], 401),
     **dict.fromkeys(["wallet_not_found", "not_found"], 404),
     "method_not_allowed": 405,
@@ -59,7 +60,7 @@ def refusal(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert problem["title"]
     assert problem["detail"]
     for error in problem.get("errors", []):
-        assert error.keys() == {"field", "message"}
+        assert error.keys() == {"field", "message"} | ({"code"} if code == "bulk_refused" else set())
         assert error["message"]
     assert response.headers["X-Request-ID"]
     # RFC 9110: 10.2.3, 15.5.6 and 11.6.1.
@@ -156,6 +157,10 @@ async def same_wallet(scene: Scene) -> httpx.Response:
 
 async def wallet_exists(scene: Scene) -> httpx.Response:
     return await scene.alice.request("POST", "/users/wallets/create/", json={"amount_currency": "KZT"})
+
+
+async def bulk_refused(scene: Scene) -> httpx.Response:
+    return await scene.mine.send_all([(scene.his, "1"), (scene.mine, "1")], atomic=True)
 
 
 async def balance_limit(scene: Scene) -> httpx.Response:
@@ -259,7 +264,7 @@ CASES: dict[str, Callable[[Scene], Awaitable[httpx.Response]]] = {
         *(validation_failed, insufficient_funds, wallet_blocked, wallet_frozen, same_wallet, wallet_exists),
         *(balance_limit, amount_too_small, invalid_code, wrong_password, user_exists, not_authenticated, token_expired),
         *(token_invalid, wrong_credentials, rate_limited, wallet_not_found, not_found, method_not_allowed),
-        *(content_too_large, unsupported_media_type, idempotency_key_reused, overloaded),
+        *(content_too_large, unsupported_media_type, idempotency_key_reused, overloaded, bulk_refused),
     )
 }
 
@@ -312,6 +317,19 @@ class TestOldRates:
         assert (await mine.deposit("100")).status_code == 201
         refusal(await mine.send("50", dollars), 503, "rates_unavailable")
         assert (await mine.send("50", his)).status_code == 201
+        assert [await wallet.balance() for wallet in (mine, dollars, his)] == [50, 0, 50]
+
+    async def test_an_atomic_bulk_that_lacks_nothing_but_rates_is_told_to_come_again(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        alice, bob = await register(client), await register(client)
+        mine, dollars, his = await alice.open_wallet(), await alice.open_wallet("USD"), await bob.open_wallet()
+        assert (await mine.deposit("100")).status_code == 201
+        refusal(await mine.send_all([(his, "50"), (dollars, "50")], atomic=True), 503, "rates_unavailable")
+        problem = refusal(await mine.send_all([(dollars, "50"), (mine, "50")], atomic=True), 400, "bulk_refused")
+        assert [error["code"] for error in problem["errors"]] == ["rates_unavailable", "same_wallet"]
+        each = await mine.send_all([(his, "50"), (dollars, "50")])
+        assert (each.status_code, [item["status"] for item in each.json()["transfers"]]) == (207, [201, 503])
         assert [await wallet.balance() for wallet in (mine, dollars, his)] == [50, 0, 50]
 
 

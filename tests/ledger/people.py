@@ -17,6 +17,7 @@ from actors.locks import Lease, Locks
 from actors.money import Rates
 from actors.orders import (
     Adjust,
+    Bulk,
     Deposit,
     Freeze,
     IdempotencyKey,
@@ -27,6 +28,7 @@ from actors.orders import (
     Transfer,
     Unfreeze,
     Withdraw,
+    bulk_of,
     new_id,
 )
 from actors.refusals import Refusal
@@ -73,6 +75,16 @@ class Purse(Struct, frozen=True, kw_only=True):
             wallet_id=self.id,
             receiver_number=to.number,
             amount=Decimal(amount),
+            key=self._key(key),
+        )
+
+    def send_all(self, wishes: Iterable[tuple[str, "Purse"]], key: str | None = None, *, atomic: bool = False) -> Bulk:
+        """Money to many."""
+        return bulk_of(
+            [(to.number, Decimal(amount), None) for amount, to in wishes],
+            caller_id=self.owner,
+            wallet_id=self.id,
+            atomic=atomic,
             key=self._key(key),
         )
 

@@ -17,6 +17,7 @@ TOLD = "a transaction's wallets have the entries that it tells of"
 SOMEBODY = "every transaction moves money of somebody"
 SUM = "a balance is the sum of its entries"
 CHAIN = "each entry's balance follows from the one before, and the last is the wallet's"
+LEFT = "the sender's balance that a transaction tells is that of its entry"
 KEY = "an idempotency key belongs to a transaction"
 MIRROR = "a reversal moves back, once, what its first transaction moved"
 STAFF = "what staff moved is in their log, and nothing else is"
@@ -123,6 +124,10 @@ DAMAGES = {
     "a balance after an entry that is not there": (
         'UPDATE "entry" SET "balance_after" = NULL WHERE "id" = ' + LAST,
         {CHAIN: "wallet {bob} entry"},
+    ),
+    "a sender's balance that a transaction tells wrongly": (
+        """UPDATE "transaction" SET "sender_balance" = 70.01 WHERE "id" = '{sent}'""",
+        {LEFT: "{sent}"},
     ),
     "a balance of a system wallet": (
         """UPDATE "wallet" SET "amount" = 1 WHERE "id" = 1""",

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from actors import settlement
 from actors.bank import Limits
@@ -99,6 +100,42 @@ async def test_whatever_is_cut_around_commit_every_order_has_its_answer_and_move
         for each in circle:
             assert await each.balance() == f"{1000 + moved[each.id]}.00"
         await assert_receipts_tell_what_is_there(told, opening=len(circle))
+
+
+async def test_a_bulk_whose_commit_was_in_doubt_is_made_once_and_its_key_tells_of_it(
+    line: Cable, redis_url: str
+) -> None:
+    """Among other orders, with and without a key, with a refusal in it, for itself and all or none."""
+    chance = Random(20261125)
+    sent: Counter[int] = Counter()
+    async with banks(1, redis_url) as (bank,):
+        circle = await purses(5, holding="1000.00", bank=bank)
+        for round in range(80):
+            line.faults = chance.choices(CUTS, k=chance.choice([1, 1, 2, 3]))
+            sender, *others = chance.sample(circle, 4)
+            atomic, key = chance.random() < 0.5, chance.choice([None, f"bulk-{round}"])
+            wishes = [(chance.choice(["1.00", "2.00"]), chance.choice(others)) for _ in range(chance.randint(1, 6))]
+            if not atomic and chance.random() < 0.5:
+                wishes.insert(chance.randint(0, len(wishes)), ("99999999.00", others[0]))
+            asked = [sender.send_all(wishes, key, atomic=atomic) for _ in range(2 if key else 1)]
+            alone = [others[0].send("0.01", others[1]), others[1].send("0.01", others[0])]
+            told, _ = await asyncio.gather(asyncio.gather(*map(bank.perform_all, asked)), performed(bank, alone))
+            made = [[each for each in outcomes if isinstance(each, Receipt)] for outcomes in told]
+            assert [len(receipts) for receipts in made] == [sum(amount < "9" for amount, _ in wishes)] * len(asked)
+            assert len({tuple(each.transaction for each in receipts) for receipts in made}) == 1
+            line.faults = []
+            if key:
+                again = await bank.perform_all(sender.send_all(wishes, key, atomic=atomic))
+                assert [each for each in again if isinstance(each, Receipt)] == [
+                    replace(each, replayed=True) for each in made[0]
+                ]
+            sent[sender.id] += sum(int(amount[0]) for amount, _ in wishes if amount < "9")
+            for amount, to in wishes:
+                sent[to.id] -= int(amount[0]) if amount < "9" else 0
+        assert line.commits > 160
+        assert sum([Decimal(await each.balance()) for each in circle]) == 5000
+        for each in circle:
+            assert await each.balance() == f"{1000 - sent[each.id]}.00"
 
 
 async def assert_receipts_tell_what_is_there(told: dict[UUID, Receipt], *, opening: int) -> None:

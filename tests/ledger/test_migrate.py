@@ -18,6 +18,7 @@ from db.embedded import Servers
 from db.engine import engine
 from db.migrate import MigrationError, Step, migrate, missing_changes
 from db.tables import Wallet
+from tests.ledger.people import until_waiting
 
 MIGRATE = "import asyncio, sys; from db.migrate import migrate; print(*asyncio.run(migrate(sys.argv[1])))"
 
@@ -79,3 +80,33 @@ def test_a_failing_migration_is_named_and_leaves_nothing(empty_database: str, mo
     assert asyncio.run(execute(empty_database, "SELECT to_regclass('half_done') AS made"))[0]["made"] is None
     monkeypatch.undo()
     assert asyncio.run(migrate(empty_database)) == []  # the good ones had stayed
+
+
+async def test_columns_come_while_a_long_reader_goes_on_and_payments_pass_between_them(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a whole table makes everybody wait: here the reader ends only after they have passed."""
+    steps = migrations._steps()
+    (place,) = [n for n, step in enumerate(steps) if step.module.__name__.endswith("db_0006_bulk_transfers")]
+    monkeypatch.setattr(migrations, "_steps", lambda: steps[:place])
+    await migrate(empty_database)
+    monkeypatch.undo()
+    reader, payer = await asyncpg.connect(empty_database), await asyncpg.connect(empty_database, command_timeout=30)
+    try:
+        async with reader.transaction():
+            await reader.fetch('SELECT count(*) FROM "transaction"')
+            migrating = asyncio.create_task(migrate(empty_database))
+            await until_waiting(empty_database)
+            for _ in range(3):
+                await payer.execute(
+                    """INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency",
+                        "received_amount", "received_currency")
+                    VALUES (gen_random_uuid(), 'DEPOSIT', 1, 'KZT', 1, 'KZT')"""
+                )
+            assert not migrating.done()
+        assert await migrating
+        rows = await payer.fetch('SELECT "reference", "sender_balance" FROM "transaction"')
+        assert [tuple(row) for row in rows] == [(None, None)] * 3
+    finally:
+        await reader.close()
+        await payer.close()

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actors.mailbox import Mail, Mailboxes
 from actors.orders import Deposit, Receipt
-from actors.refusals import Overloaded
+from actors.refusals import Overloaded, Refusal
 
 WALLETS = range(1, 6)
 DEADLINE_TICKS = 100
@@ -23,17 +23,22 @@ class Nobody:
     def done(self) -> bool:
         return False
 
-    def set_result(self, result: Receipt, /) -> None:
+    def set_result(self, result: list[Receipt | Refusal], /) -> None:
         raise AssertionError("a mailbox answers nobody")
 
     def set_exception(self, exception: Exception, /) -> None:
         raise AssertionError("a mailbox answers nobody")
 
 
-def mail(number: int, *wallet_ids: int, deadline: float = 1e9) -> Mail:
-    """A mail that can be told from others by its order's id."""
+def mail(number: int, *wallet_ids: int, deadline: float = 1e9, orders: int = 1) -> Mail:
+    """A mail that can be told from others by the id of its first order."""
     order = Deposit(id=UUID(int=number), caller_id=UUID(int=0), wallet_id=wallet_ids[0], amount=Decimal(1))
-    return Mail(order, wallet_ids, Nobody(), deadline)
+    return Mail((order,) * orders, wallet_ids, Nobody(), deadline)
+
+
+def count(mails: Iterable[Mail]) -> int:
+    """How many orders that is."""
+    return sum(len(each.orders) for each in mails)
 
 
 class Post(RuleBasedStateMachine):
@@ -50,17 +55,24 @@ class Post(RuleBasedStateMachine):
         self.elsewhere: set[int] = set()  # missed, and not freed yet
         self.over: list[Mail] = []  # settled or expired
 
-    @rule(acting=st.sampled_from(WALLETS), others=st.lists(st.sampled_from([None, *WALLETS]), min_size=1, max_size=4))
-    def put(self, acting: int, others: list[int | None]) -> None:
+    @rule(
+        acting=st.sampled_from(WALLETS),
+        others=st.lists(st.sampled_from([None, *WALLETS]), min_size=1, max_size=4),
+        orders=st.sampled_from([1, 1, 1, 2, 3, 7]),
+    )
+    def put(self, acting: int, others: list[int | None], orders: int) -> None:
         for other in others:
-            self._put(acting, other)
+            self._put(acting, other, orders)
 
-    def _put(self, acting: int, other: int | None) -> None:
+    def _put(self, acting: int, other: int | None, orders: int) -> None:
         self.now += 1
         self.number += 1
         wallet_ids = (acting,) if other is None else (acting, other)
-        new = mail(self.number, *wallet_ids, deadline=self.now + DEADLINE_TICKS)
-        full = self._count() >= self.boxes.total_max or len(self.waiting[acting]) >= self.boxes.per_wallet_max
+        new = mail(self.number, *wallet_ids, deadline=self.now + DEADLINE_TICKS, orders=orders)
+        before, of_wallet = self._count(), count(self.waiting[acting])
+        full = (before and before + orders > self.boxes.total_max) or (
+            of_wallet and of_wallet + orders > self.boxes.per_wallet_max
+        )
         if full:
             with pytest.raises(Overloaded):
                 self.boxes.put(new)
@@ -75,15 +87,17 @@ class Post(RuleBasedStateMachine):
 
     def _take(self, most: int) -> list[Mail]:
         batch = self.boxes.take(most)
-        assert len(batch) <= most
+        assert count(batch) <= most or len(batch) == 1, "a mail of more makes a batch alone"
         held = self._held()
         mine = {wallet_id for each in batch for wallet_id in each.wallet_ids}
         assert mine.isdisjoint(held), "no wallet is in two batches at once"
         for each in batch:
             assert each is self.waiting[each.wallet_ids[0]].pop(0), "a wallet's own mails never overtake each other"
-        if len(batch) < most:
-            for box in self.waiting.values():
-                assert not box or not held.isdisjoint(box[0].wallet_ids), "mail stays only where its wallets are held"
+        free = [box[0] for box in self.waiting.values() if box and held.isdisjoint(box[0].wallet_ids)]
+        if free and count(batch) < most:
+            longest = max(len(first.orders) for first in free)
+            assert count(batch) + longest > most, "mail stays only where its wallets are held, or there is no room"
+            assert batch, "an empty batch has room for anything"
         if batch:
             self.batches.append((batch, mine))
         return batch
@@ -130,7 +144,7 @@ class Post(RuleBasedStateMachine):
         self.now += ticks
         late = [each for box in self.waiting.values() for each in box if each.deadline <= self.now]
         gone = list(self.boxes.expired(self.now))
-        assert sorted(each.order.id for each in gone) == sorted(each.order.id for each in late)
+        assert sorted(each.orders[0].id for each in gone) == sorted(each.orders[0].id for each in late)
         for each in gone:
             self.waiting[each.wallet_ids[0]].remove(each)
         self.over += gone
@@ -144,8 +158,8 @@ class Post(RuleBasedStateMachine):
     def nothing_is_lost_and_nothing_doubled(self) -> None:
         waiting = [each for box in self.waiting.values() for each in box]
         under_way = [each for batch, _ in self.batches for each in batch]
-        everywhere = [each.order.id for each in [*waiting, *under_way, *self.over]]
-        assert sorted(everywhere) == [each.order.id for each in self.accepted]
+        everywhere = [each.orders[0].id for each in [*waiting, *under_way, *self.over]]
+        assert sorted(everywhere) == [each.orders[0].id for each in self.accepted]
 
     def teardown(self) -> None:
         """Whatever has happened, everything drains once the wallets are free again."""
@@ -162,7 +176,7 @@ class Post(RuleBasedStateMachine):
         self.nothing_is_lost_and_nothing_doubled()
 
     def _count(self) -> int:
-        return sum(map(len, self.waiting.values()))
+        return sum(map(count, self.waiting.values()))
 
     def _held(self) -> set[int]:
         return self.elsewhere.union(*(mine for _, mine in self.batches))
@@ -178,7 +192,7 @@ def boxes() -> Mailboxes:
 
 
 def numbers(mails: Iterable[Mail]) -> list[int]:
-    return [each.order.id.int for each in mails]
+    return [each.orders[0].id.int for each in mails]
 
 
 def test_a_merchant_paid_by_a_thousand_wallets_is_settled_in_one_batch(boxes: Mailboxes) -> None:
@@ -196,6 +210,28 @@ def test_wallets_take_turns_when_one_has_more_mail_than_a_batch_holds(boxes: Mai
     assert numbers(boxes.take(4)) == [100, 4, 5]
 
 
+def test_a_mail_of_many_is_not_passed_over_for_ever_by_those_that_fit(boxes: Mailboxes) -> None:
+    for number in range(4):
+        boxes.put(mail(number, 1))
+    boxes.put(mail(100, 2, orders=8))
+    for number in range(4, 8):
+        boxes.put(mail(number, 3))
+    assert numbers(boxes.take(10)) == [0, 1, 2, 3], "the next one waits for room, and nobody goes before it"
+    boxes.free({1})
+    boxes.put(mail(8, 1))
+    assert numbers(boxes.take(10)) == [100, 4, 5]
+
+
+def test_a_mail_of_more_than_any_bound_is_carried_out_alone() -> None:
+    boxes = Mailboxes(per_wallet_max=3, total_max=5)
+    boxes.put(mail(1, 1, orders=9))
+    with pytest.raises(Overloaded):
+        boxes.put(mail(2, 2))
+    assert numbers(boxes.take(2)) == [1]
+    boxes.put(mail(2, 2))
+    assert (numbers(boxes.take(2)), boxes.waiting) == ([2], 0)
+
+
 def test_an_order_behind_an_expired_one_need_not_wait_for_the_wallet_that_the_expired_one_needed(
     boxes: Mailboxes,
 ) -> None:
@@ -208,10 +244,10 @@ def test_an_order_behind_an_expired_one_need_not_wait_for_the_wallet_that_the_ex
     assert numbers(boxes.take(10)) == [3]
 
 
-@pytest.mark.parametrize("answer", [lambda it: it.refuse(Overloaded()), lambda it: it.receive(None)])
+@pytest.mark.parametrize("answer", [lambda it: it.refuse(Overloaded()), lambda it: it.receive([])])
 def test_a_mail_whose_asker_has_gone_is_answered_to_nobody(answer: Callable[[Mail], None]) -> None:
     class Gone(Nobody):
         def done(self) -> bool:
             return True
 
-    answer(Mail(mail(1, 1).order, (1,), Gone(), 0.0))
+    answer(Mail(mail(1, 1).orders, (1,), Gone(), 0.0))

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
+from typing import Any
 from uuid import RFC_4122, UUID
 
 from hypothesis import given
@@ -21,15 +23,26 @@ asked = st.one_of(
         st.sampled_from([Deposit, Withdraw]), st.integers(1, 20), st.just(""), st.sampled_from(["1.00", "11.00"])
     ),
     st.tuples(
-        st.just(Transfer), st.integers(1, 20), st.sampled_from(["1", "11", "12"]), st.sampled_from(["1.00", "2.00"])
+        st.just(Transfer),
+        st.integers(1, 20),
+        st.sampled_from(["1", "11", "12", "1 1.00"]),
+        st.sampled_from(["1.00", "2.00"]),
+        st.sampled_from([None, "1.00", "2.00", "Rent"]),
     ),
 )
 
 
-def order(kind: type[Deposit | Withdraw | Transfer], wallet_id: int, number: str, amount: str) -> Order:
+def order(
+    kind: type[Deposit | Withdraw | Transfer], wallet_id: int, number: str, amount: str, reference: str | None = None
+) -> Order:
     if kind is Transfer:
         return Transfer(
-            id=new_id(), caller_id=UUID(int=1), wallet_id=wallet_id, receiver_number=number, amount=Decimal(amount)
+            id=new_id(),
+            caller_id=UUID(int=1),
+            wallet_id=wallet_id,
+            receiver_number=number,
+            amount=Decimal(amount),
+            reference=reference,
         )
     return (Deposit if kind is Deposit else Withdraw)(
         id=new_id(), caller_id=UUID(int=1), wallet_id=wallet_id, amount=Decimal(amount)
@@ -65,6 +78,11 @@ def test_a_key_is_known_by_its_user_and_its_text_together(user: UUID, key: str, 
 
 @given(asked, asked)
 def test_two_orders_have_one_fingerprint_exactly_where_they_ask_the_same(
-    one: tuple[type, int, str, str], other: tuple[type, int, str, str]
+    one: tuple[Any, ...], other: tuple[Any, ...]
 ) -> None:
     assert (fingerprint(order(*one)) == fingerprint(order(*other))) == (one == other)
+
+
+def test_a_transfer_without_a_reference_has_the_fingerprint_of_the_days_when_there_were_none() -> None:
+    plain = order(Transfer, 1001, "4000000000", "12.50")
+    assert fingerprint(plain) == sha256(b"Transfer 1001 4000000000 12.50").digest()

@@ -1,0 +1,52 @@
+"""The book of a batch: what its orders need to know, read after its wallets are locked."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from actors.book import Book, UsedKey
+from actors.mailbox import Mail
+from actors.money import Rates
+from actors.orders import Reverse, bulk_id, place_in
+from db import ledger
+from db.rows import KeyRow
+
+
+async def open_book(mails: list[Mail], rates: Rates | None, *, in_doubt: bool) -> Book:
+    """
+    Lock the wallets of a batch until the transaction ends, and read what its orders need.
+
+    `in_doubt` says that a COMMIT of these orders may have happened: those that it has carried out are `done`.
+    """
+    wallet_ids = {wallet_id for mail in mails for wallet_id in mail.wallet_ids}
+    wallet_ids.update(*[mail.row_ids for mail in mails if mail.row_ids])
+    key_ids = [key.id for mail in mails if (key := mail.key)]
+    wallets, key_rows = await ledger.load(wallet_ids, key_ids)
+    if in_doubt and key_ids:  # again: only now that the wallets are ours has whoever was committing come to an end
+        key_rows = await keys_used(key_ids)
+    of_keys = await ledger.transactions(_answered_under(key_rows, mails)) if key_rows else {}
+    to_reverse = [order.transaction_id for mail in mails for order in mail.orders if isinstance(order, Reverse)]
+    originals = await ledger.originals(to_reverse) if to_reverse else []
+    used_keys = [UsedKey(row, of_keys[row.transaction_id]) for row in key_rows]
+    book = Book(wallets=wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC), originals=originals)
+    for transaction in of_keys.values():
+        if transaction.sender_balance is not None:
+            book.done[transaction.id] = transaction, transaction.sender_balance
+    if in_doubt:
+        book.done |= await ledger.find([(order.id, mail.wallet_ids[0]) for mail in mails for order in mail.orders])
+    return book
+
+
+async def keys_used(key_ids: list[UUID]) -> list[KeyRow]:
+    """Those of these keys that are used by now."""
+    _, rows = await ledger.load([], key_ids)
+    return rows
+
+
+def _answered_under(rows: list[KeyRow], mails: list[Mail]) -> set[UUID]:
+    """The transactions that these keys may stand for: one, or as many as a bulk has."""
+    ids = {row.transaction_id for row in rows}
+    first_of = {row.id: row.transaction_id for row in rows}
+    for mail in mails:
+        if mail.bulk and mail.bulk.key and (first := first_of.get(mail.bulk.key.id)):
+            ids.update(place_in(bulk_id(first), place) for place in range(len(mail.orders)))
+    return ids

@@ -1,0 +1,200 @@
+"""Many transfers in one request."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import JSONBody
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from actors.bank import Bank
+from actors.money import InvalidAmount, amount_from_json
+from actors.orders import BULK_MAX, IdempotencyKey, Receipt, bulk_of
+from actors.refusals import (
+    BulkRefused,
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    InsufficientFunds,
+    Overloaded,
+    RatesUnavailable,
+    Refusal,
+    WalletNotFound,
+)
+from app.answers import Answer
+from app.auth import SIGNED_OUT, Caller, signed_in
+from app.controllers.payments import TransferBody
+from app.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
+from app.payment_handler import PaymentHandler
+from app.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
+from app.queries import TransactionView, receipt_view
+
+# A transfer takes at most 1 752 bytes without spaces: 10 of number, 15 of amount, 140 characters of reference of twelve
+# bytes each (an emoji, written as two \u escapes), 47 of names and punctuation. That leaves room to indent it.
+BULK_BODY_MAX_BYTES = BULK_MAX * 2 * 1024
+
+_REPLAYED = ((b"idempotent-replayed", b"true"),)
+
+_EXAMPLE = [
+    {"wallet_number": "4000000000", "amount": "50.00", "reference": "Salary November"},
+    {"wallet_number": "4000000000", "amount": "25.00"},
+]
+
+
+class BulkBody(Struct, frozen=True, kw_only=True):
+    """Transfers in the order in which they are made, and whether each is made for itself or all or none."""
+
+    transfers: Annotated[list[TransferBody], Meta(min_length=1, max_length=BULK_MAX, examples=[_EXAMPLE])]
+    atomic: Annotated[bool, Meta(description="All or none, instead of each for itself.", examples=[False])] = False
+
+
+class ItemProblem(Struct, frozen=True, kw_only=True):
+    """Why one transfer was turned down: as in a problem document, but for its `instance`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+class Item(Struct, frozen=True, kw_only=True):
+    """What one transfer came to: the status that it would have had alone, and its transaction or its problem."""
+
+    status: int
+    transaction: TransactionView | UnsetType = UNSET
+    problem: ItemProblem | UnsetType = UNSET
+
+
+class BulkAnswer(Struct, frozen=True):
+    """What each transfer came to, by its position in the request."""
+
+    transfers: list[Item]
+
+
+def _answers() -> dict[int, ResponseSpec]:
+    """The two successes, for the OpenAPI document."""
+    made = {
+        "id": "01a209dd-5b5c-7c31-a29c-0f64ad8d2800",
+        "operation_type": "TRANSFER",
+        "amount": "50.00",
+        "amount_currency": "KZT",
+        "received_amount": "0.08",
+        "received_currency": "EUR",
+        "exchange_rate": "0.001657438381",
+        "sender": {"wallet_number": "4378526578"},
+        "receiver": {"wallet_number": "4000000000"},
+        "reference": "Salary November",
+        "balance_after": "10.00",
+        "created_at": "2026-11-25T12:00:00.000000Z",
+    }
+    problem = _problem(InsufficientFunds())
+    first: dict[str, Any] = {"status": 201, "transaction": made}
+    second: dict[str, Any] = {"status": problem.status, "problem": problem}
+    return {
+        201: _answer("Every transfer was made.", [first]),
+        207: _answer("Not every transfer was made: each has its own status.", [first, second]),
+    }
+
+
+def _answer(description: str, items: list[dict[str, Any]]) -> ResponseSpec:
+    return ResponseSpec(
+        data_container=BulkAnswer,
+        description=description,
+        generate_examples=False,
+        examples=[Example(summary=description, value={"transfers": items})],
+    )
+
+
+def _problem(refusal: Refusal) -> ItemProblem:
+    return ItemProblem(
+        type=problem_type(refusal.code),
+        title=refusal.title,
+        status=refusal.status,
+        detail=str(refusal),
+        code=refusal.code,
+    )
+
+
+class BulkController(Controller):
+    """A bulk is many orders that arrive together: what holds for one transfer holds for each of its."""
+
+    path = "/users/wallets/{id:str}"
+    tags = ["Payments"]
+    before_request = staticmethod(signed_in)
+
+    @PaymentHandler(
+        "/transfers",
+        summary="Send money to many",
+        responses={
+            **_answers(),
+            **problems(
+                *(*BAD_BODY, BulkRefused, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused),
+                *(Overloaded, DatabaseUnavailable, RatesUnavailable),
+            ),
+        },
+        request_max_body_size=BULK_BODY_MAX_BYTES,
+    )
+    async def transfers(
+        self,
+        request: Request[Caller, Any, Any],
+        id: WalletId,
+        data: JSONBody[BulkBody],
+        bank: NamedDependency[Bank],
+        idempotency_key: IdempotencyKeyHeader = None,
+    ) -> Response[BulkAnswer]:
+        """
+        Make 1 to 1 000 transfers from a wallet of yours, in order.
+
+        Each is made for itself: 201 where all were made, else 207, and for each its transaction or its problem. Or,
+        with `atomic`, all are made or none: a refusal answers 400 and its `errors` name each transfer that stands in
+        the way. An `Idempotency-Key` is for the whole: what was made is answered again, what was refused is tried.
+        """
+        caller_id = request.user.user_id
+        outcomes = await bank.perform_all(
+            bulk_of(
+                [
+                    (each.wallet_number, amount, each.reference)
+                    for each, amount in zip(data.transfers, _amounts(data.transfers), strict=True)
+                ],
+                caller_id=caller_id,
+                wallet_id=wallet_id_in(id),
+                atomic=data.atomic,
+                key=IdempotencyKey(user_id=caller_id, key=idempotency_key) if idempotency_key is not None else None,
+            )
+        )
+        made = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+        replayed = len(made) == len(outcomes) and all(receipt.replayed for receipt in made)
+        return Answer(
+            BulkAnswer([_item(outcome) for outcome in outcomes]),
+            status_code=201 if len(made) == len(outcomes) else 207,
+            headers=_REPLAYED if replayed else (),
+        )
+
+
+def _amounts(transfers: list[TransferBody]) -> list[Decimal]:
+    """
+    The amount of each transfer.
+
+    Raises:
+        ValidationFailed: naming all that are none.
+    """
+    amounts: list[Decimal] = []
+    errors: list[FieldError] = []
+    for place, transfer in enumerate(transfers):
+        try:
+            amounts.append(amount_from_json(bytes(transfer.amount)))
+        except InvalidAmount as error:
+            errors.append(FieldError(field=f"transfers[{place}].amount", message=str(error)))
+    if errors:
+        others = f" So are {len(errors) - 1} more." if len(errors) > 1 else ""
+        raise ValidationFailed(*errors, detail=f"{errors[0].field}: {errors[0].message}{others}")
+    return amounts
+
+
+def _item(outcome: Receipt | Refusal) -> Item:
+    if isinstance(outcome, Receipt):
+        return Item(status=201, transaction=receipt_view(outcome))
+    return Item(status=outcome.status, problem=_problem(outcome))

@@ -1,0 +1,89 @@
+"""Whether a transfer costs more where there are a hundred times as many wallets: `python -m bench.scale`."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import click
+
+from app.queries import history
+from bench.command import benchmark, connections_option, processes_option, wallets_option
+from bench.load import Shape
+from bench.past import Past, live_through
+from bench.people import write_holder
+from bench.stage import Case, Stage, in_words
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@benchmark
+@wallets_option(1_000_000)
+@click.option(
+    "--entries", default=10_000_000, show_default=True, type=click.IntRange(2_000), help="With so many wallets."
+)
+@connections_option(256)
+@processes_option()
+def scale(stage: Stage, wallets: int, entries: int, connections: tuple[int, ...], processes: int) -> None:
+    """
+    Transfers with a hundredth of the wallets, a tenth, and all; history of one with a million entries.
+
+    At most 10 000 of the wallets send, whatever their number, so that the API remembers the token of each; all receive.
+    """
+
+    def cases() -> list[Case]:
+        name = f"{stage.wallets:,} wallets".replace(",", " ")
+        return [
+            Case(name=f"{name}, {in_words(number)}", connections=number, processes=processes) for number in connections
+        ]
+
+    hundredth, tenth = wallets // 100, wallets // 10
+    stage.settle(hundredth)
+    stage.measure(cases())
+    stage.settle(tenth - hundredth)
+    stage.measure(cases())
+    past = _grow(stage, wallets=wallets - tenth, entries=entries - 2 * tenth)
+    stage.measure([*cases(), *_pages(stage, past, processes)])
+    smallest, largest = stage.results[0], next(one for one in stage.results if one.wallets == stage.wallets)
+    if smallest.per_second:
+        stage.notes.append(
+            f"With {largest.wallets} wallets it is {largest.per_second / smallest.per_second:.2f} times as fast as with"
+            f" {smallest.wallets}, beside TPC-B at that time {largest.ratio / smallest.ratio:.2f} times."
+        )
+
+
+def _grow(stage: Stage, *, wallets: int, entries: int) -> Past:
+    started_at = time.monotonic()
+    past = asyncio.run(live_through(wallets=wallets - wallets % 3, entries=entries))
+    stage.know_everybody()
+    took = time.monotonic() - started_at
+    stage.notes.append(f"{wallets} wallets with {entries} entries were loaded in {took:.0f} s.")
+    click.echo(stage.notes[-1])
+    return past
+
+
+def _pages(stage: Stage, past: Past, processes: int) -> list[Case]:
+    """The first page of the merchant's history, and one in the middle of it."""
+    holder = stage.place.folder / "merchant.tsv"
+    write_holder(holder, stage.secret, past.merchant_id)
+    middle = past.began_at + (past.ended_at - past.began_at) / 2
+    page = asyncio.run(
+        history(past.merchant_id, limit=1, operation_type=None, since=_BEGINNING, until=middle, cursor=None)
+    )
+    return [
+        Case(
+            name=name,
+            shape=Shape(steps=("history",), query=query),
+            unit="pages",
+            connections=1,
+            processes=processes,
+            holders=holder,
+        )
+        for name, query in {
+            "first page of the long history": "",
+            "page in the middle of it": f"?cursor={page.next_cursor}",
+        }.items()
+    ]
+
+
+if __name__ == "__main__":
+    scale()

@@ -1,0 +1,211 @@
+"""Where a benchmark plays: servers, people and the yardstick, and what has been seen so far."""
+
+import asyncio
+import os
+import secrets
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+import click
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bench.api import Api, api, batches
+from bench.baseline import Baseline
+from bench.cpu import microseconds_each, seconds_used
+from bench.load import Load, Run, Shape, drive
+from bench.people import movements_recorded, settle_in, write_holders
+from bench.proc import largest_mib
+from bench.report import Result, complaint
+from bench.scratch import Scratch
+
+# Between runs, for what was still under way when the one before ended.
+PAUSE_SECONDS = 0.5
+
+
+def in_words(connections: int) -> str:
+    """`1 connection`, `2 connections`."""
+    return f"{connections} connection{'' if connections == 1 else 's'}"
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """One thing to measure through HTTP. `holders` are who asks, where not everybody does."""
+
+    name: str
+    shape: Shape = Shape()
+    unit: str = "transfers"
+    connections: int
+    processes: int
+    holders: Path | None = None
+
+    @property
+    def payments(self) -> int:
+        """How many a 201 tells of."""
+        return self.shape.items
+
+    def counted(self, run: Run) -> int:
+        """How many of its unit there were."""
+        return run.good * self.shape.items
+
+
+class _Measured(Struct, frozen=True, kw_only=True):
+    """One run of a case."""
+
+    case: Case
+    run: Run
+    batch_orders: float | None
+    memory_mib: float
+    cpu_us: dict[str, float]
+
+    @property
+    def per_second(self) -> float:
+        return self.case.counted(self.run) / self.run.seconds
+
+
+class Stage:
+    """What a benchmark has while it runs. It calls `settle`, then `measure` as often as it likes."""
+
+    def __init__(self, place: Scratch, *, seconds: int, runs: int) -> None:
+        self.place = place
+        self.seconds = seconds
+        self.runs = runs
+        self.secret = secrets.token_hex(32)
+        self.wallets = 0
+        self.baseline: list[tuple[float, float]] = []
+        self.results: list[Result] = []
+        self.notes: list[str] = []
+        self.errors: list[str] = []
+        self.answered = 0
+        self.recorded = 0
+        self._holders = place.folder / "holders.tsv"
+        self._pgbench = Baseline(place.database_url)
+
+    def prepare(self) -> None:
+        """Make the baseline's tables."""
+        asyncio.run(self._pgbench.prepare())
+
+    def settle(self, wallets: int) -> None:
+        """Load so many more people with a wallet each."""
+        started_at = time.monotonic()
+        asyncio.run(settle_in(wallets))
+        self.know_everybody()
+        click.echo(f"{self.wallets} wallets, made in {time.monotonic() - started_at:.1f} s.")
+
+    def know_everybody(self) -> None:
+        """Let all wallets that there are now take part."""
+        self.wallets = write_holders(self._holders, self.secret)
+
+    @contextmanager
+    def beside_baseline(self) -> Iterator[None]:
+        """Take the baseline before and after the block, and let it be the yardstick of the results found inside."""
+        first = len(self.results)
+        before = self._tpcb()
+        yield
+        after = self._tpcb()
+        self.baseline.append((before, after))
+        mean = statistics.mean((before, after))
+        for at, result in enumerate(self.results[first:], first):
+            self.results[at] = replace(result, baseline=round(mean, 1), ratio=round(result.per_second / mean, 3))
+
+    def measure(self, cases: Sequence[Case]) -> None:
+        """All cases, those that follow each other with the same number of processes on one API."""
+        with self.beside_baseline():
+            for processes, group in groupby(cases, key=lambda case: case.processes):
+                self._measure(list(group), processes)
+
+    @contextmanager
+    def accounting(self) -> Iterator[list[tuple[Case, Run]]]:
+        """Let all that is driven at API processes that end with the block be noted in the list, and account for it."""
+        driven: list[tuple[Case, Run]] = []
+        recorded = -asyncio.run(movements_recorded())
+        yield driven
+        recorded += asyncio.run(movements_recorded())
+        answered = sum(run.created * case.payments for case, run in driven)
+        self.answered += answered
+        self.recorded += recorded
+        errors = [complaint(case.name, run) for case, run in driven if run.errors]
+        # More may be recorded: what was under way when a run ended was carried out, but nobody waited for the answer.
+        if not answered <= recorded <= answered + sum(case.connections * case.payments for case, _ in driven):
+            errors.append(f"{answered} payments were answered with 201, but {recorded} are in the ledger")
+        if errors:
+            said = "".join(log.read_text(errors="replace") for log in sorted(self.place.folder.glob("api*.log")))
+            errors.append(f"the API's log: {_first_trouble(said)}")
+        self.errors += errors
+
+    def drive(self, case: Case, served: Api) -> Run:
+        """One run of a case."""
+        load = Load(
+            host=served.host,
+            port=served.port,
+            holders=case.holders or self._holders,
+            connections=case.connections,
+            seconds=self.seconds,
+            shape=case.shape,
+        )
+        return drive(load)
+
+    def _measure(self, cases: list[Case], processes: int) -> None:
+        measured: list[_Measured] = []
+        with self.accounting() as driven, api(self.place, processes=processes, secret=self.secret) as served:
+            for one in self._runs(served, cases):
+                measured.append(one)
+                driven.append((one.case, one.run))
+        self.results += [self._result(case, measured[1:]) for case in cases]
+
+    def _runs(self, served: Api, cases: list[Case]) -> Iterator[_Measured]:
+        """
+        A warm-up first, in which processes meet tokens and wallet numbers; then the runs.
+
+        Cases take turns, so that a machine that slows down or a table that grows meets all alike.
+        """
+        parts = {"API": served.pid, **self.place.server_pids, "load": os.getpid()}
+        warm_up = max(cases, key=lambda case: case.connections)
+        counted = batches(served)
+        for case, kind in [(warm_up, "warm-up: "), *((case, "") for case in cases * self.runs)]:
+            cpu, counted_before = seconds_used(parts), counted
+            run = self.drive(case, served)
+            time.sleep(PAUSE_SECONDS)
+            counted = batches(served)
+            one = _Measured(
+                case=case,
+                run=run,
+                batch_orders=counted.orders_each(counted_before),
+                memory_mib=largest_mib(served.pid),
+                cpu_us=microseconds_each(cpu, seconds_used(parts), case.counted(run)),
+            )
+            click.echo(f"{kind}{case.name}: {one.per_second:.0f} {case.unit}/s")
+            yield one
+
+    def _result(self, case: Case, measured: list[_Measured]) -> Result:
+        """The median run stands for its case: the lower one of two."""
+        runs = sorted((one for one in measured if one.case is case), key=lambda one: one.per_second)
+        median = runs[(len(runs) - 1) // 2]
+        return Result(
+            case=case.name,
+            unit=case.unit,
+            wallets=self.wallets,
+            processes=case.processes,
+            connections=case.connections,
+            per_second=round(median.per_second, 1),
+            runs=[round(one.per_second, 1) for one in runs],
+            p50_ms=median.run.p50_ms,
+            p90_ms=median.run.p90_ms,
+            p99_ms=median.run.p99_ms,
+            batch_orders=median.batch_orders,
+            memory_mib=round(max(one.memory_mib for one in runs), 1),
+            cpu_us=median.cpu_us,
+        )
+
+    def _tpcb(self) -> float:
+        rate = round(asyncio.run(self._pgbench.transactions_per_second(self.seconds)), 1)
+        click.echo(f"{self._pgbench.description}: {rate:.0f}/s")
+        return rate
+
+
+def _first_trouble(log: str) -> str:
+    """The beginning of the first line of a log of JSON that tells of an error; the log's end where there is none."""
+    return next((line[:1000] for line in log.splitlines() if '"level":"error"' in line), log.strip()[-1000:])
