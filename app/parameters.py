@@ -49,15 +49,15 @@ def wallet_id_in(path: str) -> int:
     return int(path)
 
 
-def instant(text: str | None, field: str, default: datetime) -> datetime:
+def instant(text: str | None, field: str) -> datetime | None:
     """
-    An instant in a query, as ISO 8601 with a time zone.
+    An instant in a query, as ISO 8601 with a time zone; None where there is none.
 
     Raises:
         ValidationFailed: it is something else, or far outside of our time.
     """
     if text is None:
-        return default
+        return None
     try:
         # A plus sign that was not escaped arrives as a space.
         moment = msgspec.convert(text.replace(" ", "+"), datetime)

@@ -1,6 +1,5 @@
-"""Reads for people: balances and history. They skip the actors and go by index only."""
+"""What people are shown: wallets and movements. Reads skip the actors and go by index only."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
@@ -12,10 +11,8 @@ from actors.money import Currency
 from actors.orders import Receipt
 from actors.refusals import WalletNotFound
 from app.bodies import NO_CONTROLS
-from app.problems import FieldError, ValidationFailed
-from db.ledger import transaction_row
 from db.rows import TransactionRow
-from db.tables import Entry, Wallet
+from db.tables import Wallet
 
 OperationType = Literal["DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"]
 OPERATION_TYPES: tuple[OperationType, ...] = get_args(OperationType)
@@ -77,17 +74,10 @@ class TransactionView(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class Page(Struct, frozen=True):
-    """A piece of a wallet's history, newest first, and the cursor of the next, older one."""
-
-    transactions: list[TransactionView]
-    next_cursor: str | None
-
-
 def receipt_view(receipt: Receipt) -> TransactionView:
     """What a money route answers."""
     assert receipt.transaction is not None  # the orders of people always move money
-    return _view(receipt.transaction, receipt.sender_number, receipt.receiver_number, receipt.balance_after)
+    return transaction_view(receipt.transaction, receipt.sender_number, receipt.receiver_number, receipt.balance_after)
 
 
 async def wallets_of(user_id: UUID) -> list[WalletView]:
@@ -109,58 +99,6 @@ async def wallet_of(user_id: UUID, wallet_id: int) -> WalletView:
     return _wallet(row)
 
 
-_HISTORY = """
-SELECT t.*, e."id" AS "entry_id", e."balance_after", s."wallet_number" AS "sender_number",
-    r."wallet_number" AS "receiver_number"
-FROM "entry" e
-JOIN "transaction" t ON t."id" = e."transaction"
-LEFT JOIN "wallet" s ON s."id" = t."sender"
-LEFT JOIN "wallet" r ON r."id" = t."receiver"
-WHERE e."wallet" = {} AND e."id" < {} AND t."operation_type" = ANY({}::text[])
-    AND t."created_at" >= {} AND t."created_at" < {}
-ORDER BY e."id" DESC LIMIT {}
-"""
-
-
-async def history(
-    wallet_id: int,
-    *,
-    limit: int,
-    operation_type: OperationType | None,
-    since: datetime,
-    until: datetime,
-    cursor: str | None,
-) -> Page:
-    """
-    A page of a wallet's transactions, newest first; `since` is inclusive, `until` is not.
-
-    The caller's right to see them has been checked. Raises `ValidationFailed` for a cursor that is not ours.
-    """
-    types = [operation_type] if operation_type else list(OPERATION_TYPES)
-    before = _entry_id(cursor) if cursor else BIGINT_MAX
-    rows = await Entry.raw(_HISTORY, wallet_id, before, types, since, until, limit + 1)
-    page, more = rows[:limit], len(rows) > limit
-    views = [
-        _view(transaction_row(row), row["sender_number"], row["receiver_number"], row["balance_after"]) for row in page
-    ]
-    return Page(views, _cursor(page[-1]["entry_id"]) if more else None)
-
-
-def _cursor(entry_id: int) -> str:
-    return urlsafe_b64encode(entry_id.to_bytes(8)).decode().rstrip("=")
-
-
-def _entry_id(cursor: str) -> int:
-    try:
-        entry_id = int.from_bytes(urlsafe_b64decode(cursor + "="))
-        if cursor != _cursor(entry_id) or entry_id > BIGINT_MAX:
-            raise ValueError(cursor)
-    except (ValueError, OverflowError):
-        message = "Expected the cursor of a Link header, unchanged."
-        raise ValidationFailed(FieldError(field="cursor", message=message)) from None
-    return entry_id
-
-
 def _wallet(row: dict[str, Any]) -> WalletView:
     return WalletView(
         id=row["id"],
@@ -175,7 +113,10 @@ def _wallet(row: dict[str, Any]) -> WalletView:
     )
 
 
-def _view(row: TransactionRow, sender: str | None, receiver: str | None, balance_after: Decimal) -> TransactionView:
+def transaction_view(
+    row: TransactionRow, sender: str | None, receiver: str | None, balance_after: Decimal
+) -> TransactionView:
+    """A movement between wallets with these numbers, as the one with this balance sees it."""
     return TransactionView(
         id=row.id,
         operation_type=row.operation_type,  # type: ignore[arg-type]  # the rules write no other

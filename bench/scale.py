@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import click
 
-from app.queries import history
+from app.history import history
 from bench.command import benchmark, connections_option, processes_option, wallets_option
 from bench.load import Shape
 from bench.past import Past, live_through
 from bench.people import write_holder
 from bench.stage import Case, Stage, in_words
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @benchmark
@@ -62,13 +60,11 @@ def _grow(stage: Stage, *, wallets: int, entries: int) -> Past:
 
 
 def _pages(stage: Stage, past: Past, processes: int) -> list[Case]:
-    """The first page of the merchant's history, and one in the middle of it."""
+    """The first page of the merchant's history, and two in the middle of it."""
     holder = stage.place.folder / "merchant.tsv"
     write_holder(holder, stage.secret, past.merchant_id)
     middle = past.began_at + (past.ended_at - past.began_at) / 2
-    page = asyncio.run(
-        history(past.merchant_id, limit=1, operation_type=None, since=_BEGINNING, until=middle, cursor=None)
-    )
+    page = asyncio.run(history(past.merchant_id, limit=1, until=middle))
     return [
         Case(
             name=name,
@@ -81,6 +77,7 @@ def _pages(stage: Stage, past: Past, processes: int) -> list[Case]:
         for name, query in {
             "first page of the long history": "",
             "page in the middle of it": f"?cursor={page.next_cursor}",
+            "page until a moment long ago": f"?{urlencode({'until': middle.isoformat()})}",
         }.items()
     ]
 

@@ -26,10 +26,11 @@ from actors.refusals import (
 from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
-from app.parameters import EARLIEST, LATEST, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
+from app.history import history
+from app.parameters import IdempotencyKeyHeader, WalletId, instant, wallet_id_in
 from app.payment_handler import PaymentHandler
 from app.problems import BAD_BODY, ValidationFailed, problems
-from app.queries import OperationType, Reference, TransactionView, history, receipt_view, wallet_of
+from app.queries import OperationType, Reference, TransactionView, receipt_view, wallet_of
 
 _ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
 _SENDING = (InsufficientFunds, WalletBlocked)
@@ -156,8 +157,8 @@ class PaymentsController(Controller):
             wallet.id,
             limit=limit,
             operation_type=operation_type,
-            since=instant(since, "since", EARLIEST),
-            until=instant(until, "until", LATEST),
+            since=instant(since, "since"),
+            until=instant(until, "until"),
             cursor=cursor,
         )
         headers = {"Link": _next_page(request, page.next_cursor)} if page.next_cursor else None

@@ -1,7 +1,8 @@
 """How PostgreSQL finds rows: by an index, also in tables that were empty when a statement was first prepared."""
 
+from app.history import history
 from app.parameters import EARLIEST, LATEST
-from app.queries import history, wallet_of, wallets_of
+from app.queries import wallet_of, wallets_of
 from db import ledger
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
@@ -28,7 +29,7 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
             assert len(receipts(came_to)) == 8
             await wallets_of(alice.owner)
             await wallet_of(alice.owner, alice.id)
-            await history(alice.id, limit=5, operation_type=None, since=EARLIEST, until=LATEST, cursor=None)
+            await history(alice.id, limit=5, since=EARLIEST, until=LATEST)
             assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
             async with transaction():
                 assert await ledger.find([(order.id, alice.id) for order in sent])
