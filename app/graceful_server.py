@@ -8,7 +8,8 @@ from contextlib import suppress
 from types import FrameType
 
 from uvicorn import Config, Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.http_protocol import HttpProtocol
 
 # Whoever has just connected is about to ask; a connection that has said nothing for so long is closed.
 FIRST_REQUEST_SECONDS = 1.0
@@ -77,11 +78,11 @@ class GracefulServer(Server):
             if connection.cycle is not None and not connection.cycle.response_started:
                 connection.cycle.keep_alive = False
 
-    def _connections(self) -> list[HttpToolsProtocol]:
-        return [each for each in self.server_state.connections if isinstance(each, HttpToolsProtocol)]
+    def _connections(self) -> list[HttpProtocol]:
+        return [each for each in self.server_state.connections if isinstance(each, HttpProtocol)]
 
-    def _new_protocol(self) -> HttpToolsProtocol:
-        return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
+    def _new_protocol(self) -> HttpProtocol:
+        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 def _waiting_at(listener: socket.socket) -> Iterator[socket.socket]:

@@ -85,13 +85,14 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     import uvicorn
 
     from app.graceful_server import GracefulServer
+    from app.http_protocol import HttpProtocol
     from app.main import create_app
 
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         lifespan="on",
         access_log=False,
         log_config=None,  # its lines come out as all others do

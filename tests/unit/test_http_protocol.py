@@ -1,0 +1,135 @@
+"""The bytes of an answer are uvicorn's own, whether or not they are sent in one piece."""
+
+import asyncio
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.http_protocol import HttpProtocol
+
+BODIES = st.binary(max_size=40)
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            (b"content-type", b"application/json"),
+            (b"x-request-id", b"01a2"),
+            (b"retry-after", b"1"),
+            (b"x-split", b"a\r\nset-cookie: b=c"),
+            (b"x-split", b"a\nb"),
+            (b"x-null", b"\0"),
+            (b"connection", b"close"),
+            (b"transfer-encoding", b"chunked"),
+        ]
+    ),
+    max_size=4,
+)
+REQUESTS = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nab",
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3,  # one after another, without waiting for the answers
+    ]
+)
+
+
+class Wire(asyncio.Transport):
+    """The client's end of a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.closed = self.closed_by_server = False
+
+    def write(self, data: Any) -> None:
+        self.pieces.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """Nothing comes by itself."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes by itself."""
+
+
+async def asked(protocol: type[HttpToolsProtocol], request: bytes, answer: list[dict[str, Any]], fails: bool) -> Wire:
+    """What goes over the wire for a request that the application answers with these messages."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        for message in answer:
+            await send(dict(message))
+        if fails:
+            raise ValueError("the application's own")
+
+    config = Config(app, http=protocol, ws="none", access_log=False, log_config=None, log_level=60, date_header=False)
+    config.load()
+    state = ServerState()
+    wire = Wire()
+    connection = protocol(config, state, {})
+    connection.connection_made(wire)
+    connection.data_received(request)
+    while state.tasks:
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+    wire.closed_by_server = wire.closed
+    connection.connection_lost(None)
+    return wire
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    request=REQUESTS,
+    status=st.sampled_from([200, 201, 204, 207, 304, 400, 503]),
+    headers=HEADERS,
+    bodies=st.lists(BODIES, min_size=1, max_size=3),
+    length_off_by=st.sampled_from([None, 0, 0, 0, 1, -1]),
+    messages=st.sampled_from([1, 2, 3, 4, 4, 4]),
+    fails=st.booleans(),
+)
+def test_the_same_bytes_as_uvicorn(
+    request: bytes,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    bodies: list[bytes],
+    length_off_by: int | None,
+    messages: int,
+    fails: bool,
+) -> None:
+    if length_off_by is not None:
+        length = str(max(0, len(b"".join(bodies)) + length_off_by)).encode()
+        headers = [*headers, (b"content-length", length)]
+    answer: list[dict[str, Any]] = [{"type": "http.response.start", "status": status, "headers": headers}]
+    answer += [
+        {"type": "http.response.body", "body": body, "more_body": place < len(bodies) - 1}
+        for place, body in enumerate(bodies)
+    ]
+    answer = answer[:messages]
+    theirs = asyncio.run(asked(HttpToolsProtocol, request, answer, fails))
+    ours = asyncio.run(asked(HttpProtocol, request, answer, fails))
+    if messages == 1:  # better: where nothing but a head has come, there is still time to say that something failed
+        assert b" 500 Internal Server Error\r\n" in b"".join(ours.pieces)
+        return
+    assert b"".join(ours.pieces) == b"".join(theirs.pieces)
+    assert ours.closed_by_server == theirs.closed_by_server
+
+
+def test_an_answer_is_one_piece() -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    answer = [
+        {"type": "http.response.start", "status": 201, "headers": headers},
+        {"type": "http.response.body", "body": b"{}", "more_body": False},
+    ]
+    wire = asyncio.run(asked(HttpProtocol, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 2, answer, fails=False))
+    assert len(wire.pieces) == 2
+    assert not wire.closed_by_server
