@@ -17,12 +17,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from actors import signals
 from actors.background import in_background
+from actors.wire import Script, Wire
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ for id in string.gmatch(ids, '%d+') do most = most + 1; keys[most] = KEYS[1] .. 
 for i = 1, most do keys[most + i] = keys[i] .. ':next' end
 local values = redis.call('MGET', unpack(keys))
 """
-_TAKE = f"""
+_TAKE = Script(f"""
 local token, owner, lease, reserve, ids = unpack(ARGV)
 {_KEYS}
 local missed = {{}}
@@ -54,10 +53,10 @@ for i = 1, most do
   end
 end
 return missed
-"""
+""")
 
 # ARGV: the token, the channel's prefix, and the ids as above. Wakes whoever has a reservation.
-_RELEASE = f"""
+_RELEASE = Script(f"""
 local token, channel, ids = unpack(ARGV)
 {_KEYS}
 local free, woken = {{}}, {{}}
@@ -74,7 +73,7 @@ end
 if #free > 0 then redis.call('DEL', unpack(free)) end
 for waiter, freed in pairs(woken) do redis.call('PUBLISH', channel .. waiter, freed) end
 return 0
-"""
+""")
 
 _CHANNEL = "wallet:freed:"
 
@@ -103,15 +102,10 @@ class Locks:
         self.lease = lease
         self.degraded = False
         self.on_freed: Callable[[Iterable[int]], None] = lambda _: None
-        self._redis: Redis = Redis.from_url(
-            redis_url,
-            socket_timeout=lease.answer_seconds,
-            socket_connect_timeout=lease.answer_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
+        # Nobody's take waits for somebody's release.
+        self._taking = Wire(redis_url, answer_seconds=lease.answer_seconds)
+        self._releasing = Wire(redis_url, answer_seconds=lease.answer_seconds)
         self._listener: Redis = Redis.from_url(redis_url, socket_connect_timeout=lease.answer_seconds)
-        self._take = self._redis.register_script(_TAKE)
-        self._release = self._redis.register_script(_RELEASE)
         self._owner = token_hex(8)
         self._numbers = count(1)
         self._releases: set[asyncio.Task[None]] = set()
@@ -125,7 +119,8 @@ class Locks:
                 if self._releases:
                     await asyncio.wait(self._releases)
         finally:
-            await self._redis.aclose()
+            await self._taking.close()
+            await self._releasing.close()
             await self._listener.aclose()
 
     async def take(self, wallet_ids: Collection[int]) -> tuple[str, set[int]]:
@@ -142,9 +137,8 @@ class Locks:
         missed: set[int] = set()
         try:
             for ids in self._by_shard(wallet_ids):
-                positions = await self._take(
-                    keys=[self._prefix(ids)],
-                    args=[token, self._owner, lease_ms, reserve_ms, _in_one_string(ids)],
+                positions = await self._taking.run(
+                    _TAKE, 1, self._prefix(ids), token, self._owner, lease_ms, reserve_ms, _in_one_string(ids)
                 )
                 missed.update(ids[position - 1] for position in positions)
         except (RedisError, OSError, TimeoutError) as error:
@@ -167,7 +161,7 @@ class Locks:
         # A release that fails is no harm: the lease ends by itself.
         try:
             for ids in self._by_shard(wallet_ids):
-                await self._release(keys=[self._prefix(ids)], args=[token, _CHANNEL, _in_one_string(ids)])
+                await self._releasing.run(_RELEASE, 1, self._prefix(ids), token, _CHANNEL, _in_one_string(ids))
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
 
@@ -183,7 +177,7 @@ class Locks:
         await asyncio.sleep(self.lease.probe_seconds)
         if self.degraded:
             with suppress(RedisError, OSError, TimeoutError):
-                await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
+                await self._taking.ask("PING")
                 self.degraded = False
                 signals.degraded(False)
                 log.warning("Redis is back: wallets are locked across processes again")

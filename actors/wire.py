@@ -1,0 +1,63 @@
+"""A connection to Redis for scripts, which are asked for one after another."""
+
+import asyncio
+from contextlib import suppress
+from hashlib import sha1
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import NoScriptError
+
+
+class Script:
+    """A Lua script, and the digest that Redis knows it by."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Wire:
+    """
+    One connection of redis-py's, without the client around it.
+
+    A batch asks twice. The client's pool, retries, metrics and timeouts, one of which makes a task, take longer than
+    Redis does.
+    """
+
+    def __init__(self, redis_url: str, *, answer_seconds: float) -> None:
+        # The time limit is one around all that belongs to an answer, below.
+        pool = Redis.from_url(redis_url, socket_timeout=None, socket_connect_timeout=answer_seconds).connection_pool
+        self._connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]
+        self._answer_seconds = answer_seconds
+        self._turn = asyncio.Lock()
+
+    async def run(self, script: Script, *arguments: Any) -> Any:
+        """
+        What the script answers; `arguments` are the number of its keys, the keys, and what they are to be done with.
+
+        A script may be run twice, where a connection turns out to be dead.
+
+        Raises:
+            RedisError, OSError, TimeoutError: Redis is not there, or takes too long.
+        """
+        try:
+            return await self.ask("EVALSHA", script.digest, *arguments)
+        except NoScriptError:
+            return await self.ask("EVAL", script.text, *arguments)
+
+    async def ask(self, *command: Any) -> Any:
+        """The answer to any command. Raises as `run`."""
+        async with self._turn, asyncio.timeout(self._answer_seconds):
+            with suppress(Disconnected):  # Redis has come back since, or has closed what nobody used
+                return await self._ask_once(command)
+            return await self._ask_once(command)
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._connection.disconnect()
+
+    async def _ask_once(self, command: tuple[Any, ...]) -> Any:
+        await self._connection.send_command(*command)
+        return await self._connection.read_response()
