@@ -185,6 +185,12 @@ class Bank:
     async def _carry_out(self, batch: list[Mail]) -> None:
         wallet_ids = {wallet_id for mail in batch for wallet_id in mail.wallet_ids}
         token, missed = "", set[int]()
+
+        def let_go() -> None:
+            nonlocal token
+            self.locks.release_soon(wallet_ids - missed, token)
+            token = ""
+
         try:
             with Stage("lock", batch):
                 token, missed = await self.locks.take(wallet_ids)
@@ -195,7 +201,8 @@ class Bank:
                 batch = self._mailboxes.give_back(batch, missed)
             if batch:
                 patience_ends = asyncio.get_running_loop().time() + self.limits.patience_seconds
-                await settle(batch, rates=self._rates(), patience_ends=patience_ends)
+                # Whoever waits for a hot wallet in another process need not wait for our answers to be sent as well.
+                await settle(batch, rates=self._rates(), patience_ends=patience_ends, before_answers=let_go)
         except asyncio.CancelledError:  # draining has taken too long
             for mail in batch:
                 mail.refuse(OutcomeUnknown())
@@ -206,7 +213,7 @@ class Bank:
                 mail.refuse(error)
         finally:
             self._free(wallet_ids - missed)
-            self.locks.release_soon(wallet_ids - missed, token)
+            let_go()
 
     def _freed_elsewhere(self, wallet_ids: Iterable[int]) -> None:
         back = self._elsewhere.intersection(wallet_ids)

@@ -6,6 +6,7 @@ Every mail is answered before `settle` returns, and after the commit.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from asyncpg.exceptions import (
     DeadlockDetectedError,
@@ -49,7 +50,14 @@ _ATTEMPTS_UNAVAILABLE = 2
 _PAUSE_SECONDS = 0.1
 
 
-async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float, in_doubt: bool = False) -> None:
+async def settle(
+    mails: list[Mail],
+    *,
+    rates: Rates | None,
+    patience_ends: float,
+    in_doubt: bool = False,
+    before_answers: Callable[[], None] = lambda: None,
+) -> None:
     """
     Carry out a batch in one transaction and answer everyone.
 
@@ -61,14 +69,17 @@ async def settle(mails: list[Mail], *, rates: Rates | None, patience_ends: float
     - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
 
-    The orders of one mail stay together in all of this.
+    The orders of one mail stay together in all of this. `before_answers` is called where the whole batch has been
+    committed, which is nearly always.
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
     while mails := mails if in_doubt else _in_time(mails, loop.time()):
         culprit: Exception | None = None
         try:
-            _answer(mails, await _attempt(mails, rates, in_doubt))
+            outcomes = await _attempt(mails, rates, in_doubt)
+            before_answers()
+            _answer(mails, outcomes)
             return
         except CommitInDoubt:
             log.warning("connection lost during COMMIT of %d orders: looking up how it ended", _count(mails))

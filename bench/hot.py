@@ -5,6 +5,7 @@ from bench.load import Shape
 from bench.stage import Case, Stage, in_words
 
 _SHAPES = {
+    "random pairs": Shape(),
     "one sender": Shape(senders=1),
     "one receiver": Shape(receivers=1),
     "deposits to one wallet": Shape(steps=("deposit",), senders=1),
@@ -16,7 +17,7 @@ _SHAPES = {
 @processes_option()
 @wallets_option(10_000)
 def hot(stage: Stage, connections: tuple[int, ...], processes: int, wallets: int) -> None:
-    """One hot wallet: it sends, it receives, it is deposited to."""
+    """One hot wallet: it sends, it receives, it is deposited to; beside transfers between random wallets."""
     stage.settle(wallets)
     stage.measure(
         [
