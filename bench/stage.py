@@ -25,6 +25,8 @@ from bench.scratch import Scratch
 
 # Between runs, for what was still under way when the one before ended.
 PAUSE_SECONDS = 0.5
+# Connections in the warm-up: as many as it takes to see most of the people.
+_WARM_UP = 256
 
 
 def in_words(connections: int) -> str:
@@ -136,14 +138,14 @@ class Stage:
             errors.append(f"the API's log: {_first_trouble(said)}")
         self.errors += errors
 
-    def drive(self, case: Case, served: Api) -> Run:
-        """One run of a case."""
+    def drive(self, case: Case, served: Api, *, seconds: int | None = None) -> Run:
+        """One run of a case, as long as all are or so many seconds."""
         load = Load(
             host=served.host,
             port=served.port,
             holders=case.holders or self._holders,
             connections=case.connections,
-            seconds=self.seconds,
+            seconds=seconds or self.seconds,
             shape=case.shape,
         )
         return drive(load)
@@ -158,16 +160,16 @@ class Stage:
 
     def _runs(self, served: Api, cases: list[Case]) -> Iterator[_Measured]:
         """
-        A warm-up first, in which processes meet tokens and wallet numbers; then the runs.
+        A warm-up first, in which processes meet tokens and wallet numbers as they would in minutes; then the runs.
 
         Cases take turns, so that a machine that slows down or a table that grows meets all alike.
         """
         parts = {"API": served.pid, **self.place.server_pids, "load": os.getpid()}
-        warm_up = max(cases, key=lambda case: case.connections)
+        warm_up = Case(name=in_words(_WARM_UP), connections=_WARM_UP, processes=cases[0].processes)
         counted = batches(served)
         for case, kind in [(warm_up, "warm-up: "), *((case, "") for case in cases * self.runs)]:
             cpu, counted_before = seconds_used(parts), counted
-            run = self.drive(case, served)
+            run = self.drive(case, served, seconds=2 * self.seconds if kind else self.seconds)
             time.sleep(PAUSE_SECONDS)
             counted = batches(served)
             one = _Measured(
