@@ -1,7 +1,6 @@
 """What the benchmarks' commands have in common: how they begin and end, and the options that most of them take."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import click
 
 from bench.api import tuning
 from bench.baseline import BaselineFailed
+from bench.cpu import cores_busy
 from bench.load import LoadFailed, generator
 from bench.machine import look_at_machine
 from bench.report import Report, show
@@ -44,11 +44,11 @@ def benchmark(measure: Measure[Own]) -> click.Command:
     @folder_option()
     @wraps(measure)
     def command(seconds: int, runs: int, folder: Path | None, *args: Own.args, **own: Own.kwargs) -> None:
-        load_before = os.getloadavg()[0]
+        busy = cores_busy()
         leave_on_signals()
         try:
             with scratch(folder) as place:
-                report = _report(measure, Stage(place, seconds=seconds, runs=runs), load_before, *args, **own)
+                report = _report(measure, Stage(place, seconds=seconds, runs=runs), busy, *args, **own)
         except (EmbeddedError, BaselineFailed, LoadFailed) as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(1)
@@ -97,12 +97,12 @@ def processes_option() -> Option:
     return click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 64), help="Of the API.")
 
 
-def _report(measure: Measure[Own], stage: Stage, load_before: float, *args: Own.args, **own: Own.kwargs) -> Report:
+def _report(measure: Measure[Own], stage: Stage, busy: float, *args: Own.args, **own: Own.kwargs) -> Report:
     started_at = datetime.now(UTC)
-    machine = asyncio.run(look_at_machine(stage.place.folder, load_before=load_before))
+    machine = asyncio.run(look_at_machine(stage.place.folder, cores_busy_before=busy))
     click.echo(f"{machine}.\nLoad from {generator()}.")
     if machine.busy:
-        click.echo(f"Others are at work on this machine (load average {load_before:.1f}): don't trust the figures.")
+        click.echo(f"Others are at work on this machine ({busy:.1f} cores busy): don't trust the figures.")
     if turned := tuning():
         click.echo(f"Settings that are not the defaults: {turned}.")
     stage.prepare()

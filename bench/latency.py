@@ -1,17 +1,29 @@
 """How long one transfer takes where there is no crowd: `python -m bench.latency`."""
 
-from bench.command import benchmark, connections_option, processes_option, wallets_option
+from bench.command import benchmark, connections_option, wallets_option
 from bench.stage import Case, Stage
+
+# One is what `wallet serve` starts; with two, few requests make smaller batches.
+_PROCESSES = (1, 2)
 
 
 @benchmark
 @connections_option(1, 8)
-@processes_option()
 @wallets_option(10_000)
-def latency(stage: Stage, connections: tuple[int, ...], processes: int, wallets: int) -> None:
-    """Transfers between random wallets, few at a time."""
+def latency(stage: Stage, connections: tuple[int, ...], wallets: int) -> None:
+    """Transfers between random wallets, few at a time, through one API process and through two."""
     stage.settle(wallets)
-    stage.measure([Case(name=f"{number} in flight", connections=number, processes=processes) for number in connections])
+    stage.measure(
+        [
+            Case(
+                name=f"{number} in flight, {count} process{'es' if count > 1 else ''}",
+                connections=number,
+                processes=count,
+            )
+            for count in _PROCESSES
+            for number in connections
+        ]
+    )
 
 
 if __name__ == "__main__":

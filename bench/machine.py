@@ -12,7 +12,7 @@ from db.tables import Wallet
 
 _FLUSHES = 100
 # With more than this on its mind beforehand, a machine is not ours alone.
-_BUSY_LOAD = 0.5
+_BUSY_CORES = 0.3
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     fsync: str
     synchronous_commit: str
     flush_ms: float
-    load_before: float  # processes that ran or waited for a core, on average over the minute before
+    cores_busy_before: float  # at work for others, just before
 
     def __str__(self) -> str:
         return (
@@ -37,10 +37,10 @@ class Machine(Struct, frozen=True, kw_only=True):
     @property
     def busy(self) -> bool:
         """Whether others were at work on it."""
-        return self.load_before > _BUSY_LOAD
+        return self.cores_busy_before > _BUSY_CORES
 
 
-async def look_at_machine(folder: Path, *, load_before: float) -> Machine:
+async def look_at_machine(folder: Path, *, cores_busy_before: float) -> Machine:
     """This machine, and the disk under `folder`."""
     settings = {
         name: (await Wallet.raw(f"SHOW {name}"))[0][name] for name in ("server_version", "fsync", "synchronous_commit")
@@ -54,7 +54,7 @@ async def look_at_machine(folder: Path, *, load_before: float) -> Machine:
         fsync=settings["fsync"],
         synchronous_commit=settings["synchronous_commit"],
         flush_ms=round(_flush_ms(folder), 3),
-        load_before=round(load_before, 2),
+        cores_busy_before=round(cores_busy_before, 2),
     )
 
 

@@ -27,6 +27,7 @@ from bench.scratch import Scratch
 PAUSE_SECONDS = 0.5
 # Connections in the warm-up: as many as it takes to see most of the people.
 _WARM_UP = 256
+_WARM_UP_SECONDS = 6
 
 
 def in_words(connections: int) -> str:
@@ -169,7 +170,7 @@ class Stage:
         counted = batches(served)
         for case, kind in [(warm_up, "warm-up: "), *((case, "") for case in cases * self.runs)]:
             cpu, counted_before = seconds_used(parts), counted
-            run = self.drive(case, served, seconds=2 * self.seconds if kind else self.seconds)
+            run = self.drive(case, served, seconds=_WARM_UP_SECONDS if kind else self.seconds)
             time.sleep(PAUSE_SECONDS)
             counted = batches(served)
             one = _Measured(

@@ -34,7 +34,7 @@ def report(bench: str, *, per_second: float = 5000.0, ok: bool = True) -> Report
             fsync="on",
             synchronous_commit="on",
             flush_ms=0.1,
-            load_before=0.1,
+            cores_busy_before=0.1,
         ),
         generator="wrk with 2 threads on the same cores",
         tuning={},
