@@ -85,7 +85,11 @@ def _circumstances(report: Report) -> str:
 
 
 def _read(file: Path) -> list[Report]:
-    return msgspec.json.decode(file.read_bytes(), type=Results).reports if file.exists() else []
+    """What was found earlier; nothing where the file is of a time when reports looked otherwise."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Results).reports if file.exists() else []
+    except msgspec.ValidationError:
+        return []
 
 
 def _row(values: list[str] | tuple[str, ...]) -> str:

@@ -95,6 +95,14 @@ def test_a_benchmark_alone_replaces_its_own_results_and_no_others(tmp_path: Path
     assert "failed" not in page
 
 
+def test_results_of_a_time_when_they_looked_otherwise_give_way(tmp_path: Path) -> None:
+    add_to_file(tmp_path, Results(written_at=NOW, reports=[report("hot")], unfinished=[]), ORDER)
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes().replace(b'"cores_busy_before"', b'"load_before"'))
+    kept = add_to_file(tmp_path, Results(written_at=NOW, reports=[report("scale")], unfinished=[]), ORDER)
+    assert [each.bench for each in kept.reports] == ["scale"]
+
+
 def test_a_failed_one_says_so_and_why(tmp_path: Path) -> None:
     add_to_file(tmp_path, Results(written_at=NOW, reports=[report("hot", ok=False)], unfinished=[]), ORDER)
     page = (tmp_path / "results.md").read_text()
