@@ -73,7 +73,7 @@ def test_a_load_is_carried_out_and_accounted_for(
 
 
 def test_a_benchmark_measures_and_accounts_for_every_payment(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.latency", "--seconds", "1", "--runs", "1", "--connections", "2"]
+    command = [sys.executable, "-m", "bench.transfers", "--seconds", "1", "--runs", "1", "--connections", "2"]
     done = subprocess.run(
         [*command, "--wallets", "50", "--folder", str(tmp_path)],
         cwd=ROOT,
@@ -85,7 +85,7 @@ def test_a_benchmark_measures_and_accounts_for_every_payment(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = msgspec.json.decode(done.stdout.splitlines()[-1], type=Report)
-    assert (report.bench, report.ok, report.errors) == ("latency", True, [])
+    assert (report.bench, report.ok, report.errors) == ("transfers", True, [])
     (result,) = report.results
     assert result.per_second > 0
     assert result.ratio == round(result.per_second / (sum(report.baseline[0]) / 2), 3)
