@@ -30,6 +30,7 @@ class _Cycle(RequestResponseCycle):
     _start: Any = None  # the message that begins the answer, until the next one has come
 
     async def send(self, message: Any) -> None:
+        """Take an ASGI message of the answer; the first one waits for the second."""
         if message["type"] == "http.response.start" and not self.response_started:
             self._start = message
             return

@@ -1,7 +1,7 @@
 """How long one transfer takes where there is no crowd: `python -m bench.latency`."""
 
 from bench.command import benchmark, connections_option, wallets_option
-from bench.stage import Case, Stage
+from bench.stage import Case, Stage, processes_in_words
 
 # One is what `wallet serve` starts; with two, few requests make smaller batches.
 _PROCESSES = (1, 2)
@@ -16,7 +16,7 @@ def latency(stage: Stage, connections: tuple[int, ...], wallets: int) -> None:
     stage.measure(
         [
             Case(
-                name=f"{number} in flight, {count} process{'es' if count > 1 else ''}",
+                name=f"{number} in flight, {processes_in_words(count)}",
                 connections=number,
                 processes=count,
             )

@@ -3,7 +3,7 @@
 import click
 
 from bench.command import benchmark, connections_option, wallets_option
-from bench.stage import Case, Stage, in_words
+from bench.stage import Case, Stage, in_words, processes_in_words
 
 
 @benchmark
@@ -23,7 +23,7 @@ def processes(stage: Stage, connections: tuple[int, ...], processes: tuple[int, 
     stage.measure(
         [
             Case(
-                name=f"{count} process{'es' if count > 1 else ''}, {in_words(number)}",
+                name=f"{processes_in_words(count)}, {in_words(number)}",
                 connections=number,
                 processes=count,
             )

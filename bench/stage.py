@@ -35,6 +35,11 @@ def in_words(connections: int) -> str:
     return f"{connections} connection{'' if connections == 1 else 's'}"
 
 
+def processes_in_words(processes: int) -> str:
+    """`1 process`, `2 processes`."""
+    return f"{processes} process{'' if processes == 1 else 'es'}"
+
+
 class Case(Struct, frozen=True, kw_only=True):
     """One thing to measure through HTTP. `holders` are who asks, where not everybody does."""
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.bank import Bank
 from actors.money import InvalidAmount, amount_from_json
-from actors.orders import BULK_MAX, IdempotencyKey, Receipt, bulk_of
+from actors.orders import BULK_MAX, Receipt, bulk_of
 from actors.refusals import (
     BulkRefused,
     DatabaseUnavailable,
@@ -25,7 +25,7 @@ from actors.refusals import (
 )
 from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
-from app.controllers.payments import TransferBody
+from app.controllers.payments import REPLAYED, TransferBody, key_of
 from app.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
 from app.payment_handler import PaymentHandler
 from app.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
@@ -34,8 +34,6 @@ from app.queries import TransactionView, receipt_view
 # A transfer takes at most 1 752 bytes without spaces: 10 of number, 15 of amount, 140 characters of reference of twelve
 # bytes each (an emoji, written as two \u escapes), 47 of names and punctuation. That leaves room to indent it.
 BULK_BODY_MAX_BYTES = BULK_MAX * 2 * 1024
-
-_REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 _EXAMPLE = [
     {"wallet_number": "4000000000", "amount": "50.00", "reference": "Salary November"},
@@ -162,7 +160,7 @@ class BulkController(Controller):
                 caller_id=caller_id,
                 wallet_id=wallet_id_in(id),
                 atomic=data.atomic,
-                key=IdempotencyKey(user_id=caller_id, key=idempotency_key) if idempotency_key is not None else None,
+                key=key_of(caller_id, idempotency_key),
             )
         )
         made = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
@@ -170,7 +168,7 @@ class BulkController(Controller):
         return Answer(
             BulkAnswer([_item(outcome) for outcome in outcomes]),
             status_code=201 if len(made) == len(outcomes) else 207,
-            headers=_REPLAYED if replayed else (),
+            headers=REPLAYED if replayed else (),
         )
 
 

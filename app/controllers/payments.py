@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
@@ -34,7 +35,7 @@ from app.queries import OperationType, Reference, TransactionView, receipt_view,
 
 _ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
 _SENDING = (InsufficientFunds, WalletBlocked)
-_REPLAYED = ((b"idempotent-replayed", b"true"),)
+REPLAYED = ((b"idempotent-replayed", b"true"),)
 _SENT = "The transaction. `balance_after` is that of your wallet."
 
 
@@ -80,7 +81,7 @@ class PaymentsController(Controller):
             caller_id=caller_id,
             wallet_id=wallet_id_in(id),
             amount=amount_field(data.amount),
-            key=_key(caller_id, idempotency_key),
+            key=key_of(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
@@ -105,7 +106,7 @@ class PaymentsController(Controller):
             caller_id=caller_id,
             wallet_id=wallet_id_in(id),
             amount=amount_field(data.amount),
-            key=_key(caller_id, idempotency_key),
+            key=key_of(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
@@ -132,7 +133,7 @@ class PaymentsController(Controller):
             receiver_number=data.wallet_number,
             amount=amount_field(data.amount),
             reference=data.reference,
-            key=_key(caller_id, idempotency_key),
+            key=key_of(caller_id, idempotency_key),
         )
         return _answer(await bank.perform(order))
 
@@ -165,12 +166,13 @@ class PaymentsController(Controller):
         return Response(page.transactions, headers=headers)
 
 
-def _key(caller_id: Any, header: str | None) -> IdempotencyKey | None:
+def key_of(caller_id: UUID, header: str | None) -> IdempotencyKey | None:
+    """The caller's `Idempotency-Key`, where one was sent."""
     return IdempotencyKey(user_id=caller_id, key=header) if header is not None else None
 
 
 def _answer(receipt: Receipt) -> Response[TransactionView]:
-    return Answer(receipt_view(receipt), status_code=201, headers=_REPLAYED if receipt.replayed else ())
+    return Answer(receipt_view(receipt), status_code=201, headers=REPLAYED if receipt.replayed else ())
 
 
 def _next_page(request: Request[Any, Any, Any], cursor: str) -> str:

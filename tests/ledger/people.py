@@ -244,3 +244,30 @@ async def until_waiting(database_url: str, number: int = 1) -> None:
             return bool(seen >= number)
 
         await until(waiting)
+
+
+@asynccontextmanager
+async def connected_alone(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection when nobody else has one any more: PostgreSQL has counted by then what they did."""
+    async with connected(database_url) as connection:
+
+        async def alone() -> bool:
+            others = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return bool(await connection.fetchval(others) == 0)
+
+        await until(alone)
+        yield connection
+
+
+async def poison_amount(database_url: str) -> None:
+    """From now on the database fails each statement that writes a transaction of 13.13."""
+    async with connected(database_url) as connection:
+        await connection.execute(
+            """
+            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW."amount" = 13.13 THEN RAISE EXCEPTION 'poisoned'; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER poison BEFORE INSERT ON "transaction" FOR EACH ROW EXECUTE FUNCTION poison()
+            """
+        )

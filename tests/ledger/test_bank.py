@@ -22,6 +22,7 @@ from tests.ledger.people import (
     codes,
     connected,
     performed,
+    poison_amount,
     purse,
     purses,
     receipts,
@@ -123,14 +124,7 @@ async def test_keys_that_race_across_wallets_move_money_in_exactly_one(database:
 
 
 async def test_a_poisoned_order_fails_alone_within_its_batch(database: str, redis_url: str) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN IF NEW."amount" = 13.13 THEN RAISE EXCEPTION 'poisoned'; END IF; RETURN NEW; END $$;
-            CREATE TRIGGER poison BEFORE INSERT ON "transaction" FOR EACH ROW EXECUTE FUNCTION poison()
-            """
-        )
+    await poison_amount(database)
     async with banks(1, redis_url) as (bank,):
         many = await purses(10, holding="100.00", bank=bank)
         orders = [many[n % 10].withdraw("13.13" if n == 31 else "1.00") for n in range(50)]

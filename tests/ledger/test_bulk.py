@@ -21,6 +21,7 @@ from tests.ledger.people import (
     codes,
     connected,
     performed,
+    poison_amount,
     purse,
     purses,
     receipts,
@@ -128,14 +129,7 @@ async def test_a_full_mailbox_refuses_a_bulk_by_its_orders(patient_database: str
 
 
 async def test_a_poisoned_transfer_fails_its_bulk_as_a_whole_and_nobody_elses(database: str, redis_url: str) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN IF NEW."amount" = 13.13 THEN RAISE EXCEPTION 'poisoned'; END IF; RETURN NEW; END $$;
-            CREATE TRIGGER poison BEFORE INSERT ON "transaction" FOR EACH ROW EXECUTE FUNCTION poison()
-            """
-        )
+    await poison_amount(database)
     async with banks(1, redis_url) as (bank,):
         many = await purses(6, holding="100.00", bank=bank)
         target = many.pop()

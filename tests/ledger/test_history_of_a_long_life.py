@@ -7,7 +7,7 @@ from app.history import history
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
 from tests.conftest import assert_audit
-from tests.ledger.people import connected, purse, until
+from tests.ledger.people import connected, connected_alone, purse
 
 _ENTRIES = 30_000
 _BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,13 +66,5 @@ async def test_whatever_part_of_a_long_history_is_asked_for_only_that_is_read(da
 
 async def _read(database_url: str) -> int:
     """How many entries have been read by index, once nobody else is connected: what they did is counted then."""
-    async with connected(database_url) as connection:
-
-        async def alone() -> bool:
-            others = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            return bool(await connection.fetchval(others) == 0)
-
-        await until(alone)
+    async with connected_alone(database_url) as connection:
         return int(await connection.fetchval("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'entry'"))

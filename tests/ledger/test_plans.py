@@ -8,7 +8,7 @@ from db.engine import Pool, connection_pool
 from db.tables import Wallet
 from db.transaction import transaction
 from tests.conftest import assert_audit
-from tests.ledger.people import banks, connected, performed, purses, receipts, until
+from tests.ledger.people import banks, connected, connected_alone, performed, purses, receipts
 
 _ROUNDS = 12  # PostgreSQL plans anew for each of the first five executions, and may keep a plan from then on
 
@@ -43,14 +43,6 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
 
 async def _scans(database_url: str) -> dict[str, int]:
     """How often each table was read from end to end, once nobody else is connected: what they did is counted then."""
-    async with connected(database_url) as connection:
-
-        async def alone() -> bool:
-            others = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            return bool(await connection.fetchval(others) == 0)
-
-        await until(alone)
+    async with connected_alone(database_url) as connection:
         rows = await connection.fetch("SELECT relname, seq_scan FROM pg_stat_user_tables")
         return {row["relname"]: row["seq_scan"] for row in rows}
