@@ -78,7 +78,8 @@ class Bank:
         """
         road: list[Passed] | None = [] if self.on_road else None
         try:
-            (outcome,) = await self._put((order,), await self._wallet_ids(order), road)
+            wallet_ids, numbers = await self._wallets(order)
+            (outcome,) = await self._put((order,), wallet_ids, road, row_numbers=numbers)
             if isinstance(outcome, Refusal):
                 raise outcome
         except BaseException as error:
@@ -87,6 +88,8 @@ class Bank:
         finally:
             if road and self.on_road:
                 self.on_road(road)
+        if numbers:
+            self._remember(outcome)
         signals.answered(order, outcome)
         return outcome
 
@@ -100,14 +103,17 @@ class Bank:
         """
         road: list[Passed] | None = [] if self.on_road else None
         try:
-            row_ids = await self._receiver_ids(bulk)
-            outcomes = await self._put(bulk.transfers, (bulk.wallet_id,), road, bulk, row_ids)
+            known, unknown = self._receivers(bulk)
+            outcomes = await self._put(bulk.transfers, (bulk.wallet_id,), road, bulk, known, unknown)
         except BaseException as error:
             signals.answered_alike(bulk.transfers, error)
             raise
         finally:
             if road and self.on_road:
                 self.on_road(road)
+        if unknown:
+            for outcome in outcomes:
+                self._remember(outcome)
         signals.answered_each(bulk.transfers, outcomes)
         return outcomes
 
@@ -133,6 +139,7 @@ class Bank:
         road: list[Passed] | None,
         bulk: Bulk | None = None,
         row_ids: tuple[int, ...] = (),
+        row_numbers: tuple[str, ...] = (),
     ) -> "asyncio.Future[list[Receipt | Refusal]]":
         """Queue orders that stay together; the future is their answer."""
         if not self._open:
@@ -140,32 +147,43 @@ class Bank:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Receipt | Refusal]] = loop.create_future()
         deadline = loop.time() + self.limits.deadline_seconds
-        self._mailboxes.put(Mail(orders, wallet_ids, answer, deadline, road, bulk, row_ids))
+        self._mailboxes.put(Mail(orders, wallet_ids, answer, deadline, road, bulk, row_ids, row_numbers))
         self._mail_has_come.set()
         return answer
 
-    async def _wallet_ids(self, order: Order) -> tuple[int, ...]:
-        """The wallets that an order needs, the acting one first. An unknown receiver is for the rule to refuse."""
-        try:
-            if isinstance(order, Transfer):
-                receiver_id = await self._directory.wallet_id(order.receiver_number)
-                return (order.wallet_id,) if receiver_id is None else (order.wallet_id, receiver_id)
-            if isinstance(order, Reverse):
-                return await self._wallets_of(order.transaction_id)
-        except UNAVAILABLE:
-            raise DatabaseUnavailable() from None
-        return (order.wallet_id,)
+    async def _wallets(self, order: Order) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """
+        The wallets that an order needs: the ids of those known, the acting one first, and the number of one unknown.
 
-    async def _receiver_ids(self, bulk: Bulk) -> tuple[int, ...]:
-        """The wallets that a bulk pays. Unknown ones are for the rule to refuse."""
-        try:
-            return tuple(await self._directory.wallet_ids({order.receiver_number for order in bulk.transfers}))
-        except UNAVAILABLE:
-            raise DatabaseUnavailable() from None
+        Whether there is a wallet with such a number is for the rule to say.
+        """
+        if isinstance(order, Transfer):
+            receiver_id = self._directory.wallet_id(order.receiver_number)
+            if receiver_id is None:
+                return (order.wallet_id,), (order.receiver_number,)
+            return (order.wallet_id, receiver_id), ()
+        if isinstance(order, Reverse):
+            return await self._wallets_of(order.transaction_id), ()
+        return (order.wallet_id,), ()
+
+    def _receivers(self, bulk: Bulk) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The wallets that a bulk pays: the ids of those known, and the numbers of those unknown."""
+        ids = {order.receiver_number: self._directory.wallet_id(order.receiver_number) for order in bulk.transfers}
+        known = tuple(id for id in ids.values() if id is not None)
+        return known, tuple(number for number, id in ids.items() if id is None)
+
+    def _remember(self, outcome: Receipt | Refusal) -> None:
+        """Know the receiver from now on."""
+        if isinstance(outcome, Receipt) and outcome.transaction and outcome.receiver_number:
+            assert outcome.transaction.receiver_id
+            self._directory.remember(outcome.receiver_number, outcome.transaction.receiver_id)
 
     async def _wallets_of(self, transaction_id: UUID) -> tuple[int, ...]:
-        """Who received, and who sent. Raises `TransactionNotFound`."""
-        found = (await ledger.transactions([transaction_id])).get(transaction_id)
+        """Who received, and who sent. Raises `TransactionNotFound`, `DatabaseUnavailable`."""
+        try:
+            found = (await ledger.transactions([transaction_id])).get(transaction_id)
+        except UNAVAILABLE:
+            raise DatabaseUnavailable() from None
         if found is None:
             raise TransactionNotFound()
         return tuple(id for id in (found.receiver_id, found.sender_id) if id is not None)

@@ -29,8 +29,9 @@ class Mail(Struct, eq=False):
     """
     Orders on their way together: the wallets they need (the acting one first), who waits for them, and until when.
 
-    Nearly always it is one order. `row_ids` are the wallets that a bulk pays: nobody queues for them, or locks them
-    before their rows. See `docs/decisions/0013-bulk-transfers.md`.
+    Nearly always it is one order. Nobody queues for the wallets of `row_ids` and `row_numbers`, or locks them before
+    their rows: those that a bulk pays, and those of which only the number is known. See
+    `docs/decisions/0013-bulk-transfers.md` and `0015-unknown-receivers.md`.
     """
 
     orders: tuple[Order, ...]
@@ -40,6 +41,7 @@ class Mail(Struct, eq=False):
     road: list[Any] | None = None  # the stages it has passed, where somebody traces it
     bulk: Bulk | None = None  # where the orders are those of one
     row_ids: tuple[int, ...] = ()
+    row_numbers: tuple[str, ...] = ()
 
     @property
     def key(self) -> IdempotencyKey | None:

@@ -19,8 +19,9 @@ async def open_book(mails: list[Mail], rates: Rates | None, *, in_doubt: bool) -
     """
     wallet_ids = {wallet_id for mail in mails for wallet_id in mail.wallet_ids}
     wallet_ids.update(*[mail.row_ids for mail in mails if mail.row_ids])
+    numbers = {number for mail in mails for number in mail.row_numbers}
     key_ids = [key.id for mail in mails if (key := mail.key)]
-    wallets, key_rows = await ledger.load(wallet_ids, key_ids)
+    wallets, key_rows = await ledger.load(wallet_ids, numbers, key_ids)
     if in_doubt and key_ids:  # again: only now that the wallets are ours has whoever was committing come to an end
         key_rows = await keys_used(key_ids)
     of_keys = await ledger.transactions(_answered_under(key_rows, mails)) if key_rows else {}
@@ -38,7 +39,7 @@ async def open_book(mails: list[Mail], rates: Rates | None, *, in_doubt: bool) -
 
 async def keys_used(key_ids: list[UUID]) -> list[KeyRow]:
     """Those of these keys that are used by now."""
-    _, rows = await ledger.load([], key_ids)
+    _, rows = await ledger.load([], [], key_ids)
     return rows
 
 

@@ -22,7 +22,9 @@ from db.transaction import numbered, run
 _LOAD = numbered("""
 WITH locked AS MATERIALIZED (
     SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at"
-    FROM "wallet" WHERE "id" = ANY({}::bigint[]) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
+    FROM "wallet" WHERE "id" = ANY({}::bigint[] || ARRAY(
+        SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY({}::text[])
+    )) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
 )
 SELECT *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint", NULL::uuid AS "transaction"
 FROM locked
@@ -101,16 +103,18 @@ SELECT * FROM unnest({}::uuid[], {}::bigint[], {}::text[], {}::text[], {}::bigin
 """
 
 
-async def load(wallet_ids: Collection[int], key_ids: Collection[UUID]) -> tuple[list[WalletRow], list[KeyRow]]:
+async def load(
+    wallet_ids: Collection[int], numbers: Collection[str], key_ids: Collection[UUID]
+) -> tuple[list[WalletRow], list[KeyRow]]:
     """
-    Lock these wallets until the transaction ends, and read which of these idempotency keys are used.
+    Lock the wallets with these ids or numbers until the transaction ends, and read which of these keys are used.
 
     The keys are seen as of the statement's start, even after a wait for a lock: a key that another process has used
     meanwhile is refused by its primary key when the batch is saved, and the batch runs again.
     """
     wallets: list[WalletRow] = []
     keys: list[KeyRow] = []
-    for row in await run(_LOAD, list(wallet_ids), list(key_ids)):
+    for row in await run(_LOAD, list(wallet_ids), list(numbers), list(key_ids)):
         if row["key_id"] is None:
             wallets.append(
                 WalletRow(

@@ -216,6 +216,13 @@ async def connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+async def assert_no_deadlock(database_url: str) -> None:
+    """Nobody has ever waited in a circle in this database."""
+    async with connected(database_url) as connection:
+        seen = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert seen == 0
+
+
 @asynccontextmanager
 async def row_held(database_url: str, *wallets: Purse) -> AsyncIterator[None]:
     """Somebody else holds the rows of these wallets, so that a batch with one of them waits in its transaction."""

@@ -1,6 +1,7 @@
 """The bank on a real database: what everyone fears, one sentence each."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -18,6 +19,7 @@ from tests.conftest import assert_audit
 from tests.ledger.people import (
     NOBODY_LISTENS,
     answers,
+    assert_no_deadlock,
     banks,
     codes,
     connected,
@@ -42,10 +44,7 @@ async def test_crossing_transfers_through_two_banks_lose_nothing_and_never_deadl
         came_to = await answers([(left, right)[place % 2].perform(order) for place, order in enumerate(both)])
         assert len(receipts(came_to)) == 600
         assert (await alice.balance(), await bob.balance()) == ("1300.00", "700.00")
-    async with connected(database) as connection:
-        assert (
-            await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-        )
+    await assert_no_deadlock(database)
 
 
 async def test_crossing_transfers_on_row_locks_alone_lose_nothing_either(database: str) -> None:
@@ -317,6 +316,27 @@ async def test_a_number_that_nobody_has_is_refused_and_found_once_it_is_there(da
             with pytest.raises(WalletNotFound):
                 await bank.perform(replace(alice.send("1.00", bob), receiver_number=missing))
         assert (await bank.perform(alice.send("1.00", bob))).receiver_number == bob.number
+
+
+@pytest.mark.parametrize("redis", [True, False], ids=["locked", "degraded"])
+async def test_banks_that_remember_one_number_at_a_time_lose_nothing_and_never_deadlock(
+    database: str, redis_url: str, redis: bool
+) -> None:
+    forgetful = Limits(numbers_max=1, lanes=2, batch_max=20)
+    async with banks(3, redis_url if redis else NOBODY_LISTENS, forgetful) as three:
+        circle = await purses(12, holding="1000.00", bank=three[0])
+        chance = Random(8)
+        asked: list[Awaitable[Receipt]] = []
+        for _ in range(1500):
+            sender, to = chance.sample(circle, 2)
+            asked.append(chance.choice(three).perform(sender.send("1.00", to)))
+            if chance.random() < 0.1:  # to a number of whose wallet nobody knows yet that it is the sender's own
+                asked.append(chance.choice(three).perform(sender.send("1.00", sender)))
+        came_to = await answers(asked)
+        assert codes(came_to) == {"same_wallet"}
+        assert len(receipts(came_to)) == 1500
+        assert sum([Decimal(await each.balance()) for each in circle]) == 12_000
+    await assert_no_deadlock(database)
 
 
 async def test_connections_that_are_killed_in_the_middle_of_traffic_cost_answers_but_no_money(

@@ -71,7 +71,7 @@ def posted(row: WalletRow, made: TransactionRow, entries: list[EntryRow], *keys:
 
 
 async def load(*wallets: Purse) -> dict[int, WalletRow]:
-    rows, _ = await ledger.load([wallet.id for wallet in wallets], [])
+    rows, _ = await ledger.load([wallet.id for wallet in wallets], [], [])
     return {row.id: row for row in rows}
 
 
@@ -85,7 +85,7 @@ async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str
         await ledger.save(changes)
     async with transaction():
         (key,) = changes.keys
-        rows, keys = await ledger.load([alice.id, bob.id, 4711], [key.id, uuid4()])
+        rows, keys = await ledger.load([alice.id, 4711], [bob.number, "4711"], [key.id, uuid4()])
         assert {row.id: row for row in rows} == book.wallets
         assert keys == [key]
         ids = [made.id for made in changes.transactions]
@@ -104,7 +104,7 @@ async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str
 
 async def test_system_wallets_are_never_locked_and_have_the_ids_that_the_book_knows(database: str) -> None:
     async with transaction():
-        assert await ledger.load(SYSTEM_WALLET_IDS.values(), []) == ([], [])
+        assert await ledger.load(SYSTEM_WALLET_IDS.values(), [], []) == ([], [])
     rows = await Wallet.select().where(Wallet.system.is_not_null())
     assert {(row["system"], row["amount_currency"]): row["id"] for row in rows} == SYSTEM_WALLET_IDS
     assert await ledger.wallet_ids([row["wallet_number"] for row in rows]) == {}
