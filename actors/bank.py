@@ -22,6 +22,7 @@ from actors.settlement import settle
 from actors.signals import Passed, Stage
 from db import ledger
 from db.engine import UNAVAILABLE
+from db.transaction import Begun
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +210,7 @@ class Bank:
             self.locks.release_soon(wallet_ids - missed, token)
             token = ""
 
+        begun = Begun()  # two round trips at once
         try:
             with Stage("lock", batch):
                 token, missed = await self.locks.take(wallet_ids)
@@ -220,7 +222,9 @@ class Bank:
             if batch:
                 patience_ends = asyncio.get_running_loop().time() + self.limits.patience_seconds
                 # Whoever waits for a hot wallet in another process need not wait for our answers to be sent as well.
-                await settle(batch, rates=self._rates(), patience_ends=patience_ends, before_answers=let_go)
+                await settle(
+                    batch, rates=self._rates(), patience_ends=patience_ends, begun=begun, before_answers=let_go
+                )
         except asyncio.CancelledError:  # draining has taken too long
             for mail in batch:
                 mail.refuse(OutcomeUnknown())
@@ -232,6 +236,7 @@ class Bank:
         finally:
             self._free(wallet_ids - missed)
             let_go()
+            await begun.end()
 
     def _freed_elsewhere(self, wallet_ids: Iterable[int]) -> None:
         back = self._elsewhere.intersection(wallet_ids)

@@ -28,7 +28,7 @@ from actors.rules import apply
 from actors.signals import Stage
 from db import ledger
 from db.engine import UNAVAILABLE
-from db.transaction import CommitInDoubt, transaction
+from db.transaction import Begun, CommitInDoubt, transaction
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ async def settle(
     rates: Rates | None,
     patience_ends: float,
     in_doubt: bool = False,
+    begun: Begun | None = None,
     before_answers: Callable[[], None] = lambda: None,
 ) -> None:
     """
@@ -69,15 +70,15 @@ async def settle(
     - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
 
-    The orders of one mail stay together in all of this. `before_answers` is called where the whole batch has been
-    committed, which is nearly always.
+    The orders of one mail stay together in all of this. The first attempt uses the transaction that is `begun` already.
+    `before_answers` is called where the whole batch has been committed, which is nearly always.
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
     while mails := mails if in_doubt else _in_time(mails, loop.time()):
         culprit: Exception | None = None
         try:
-            outcomes = await _attempt(mails, rates, in_doubt)
+            outcomes = await _attempt(mails, rates, begun, in_doubt=in_doubt)
             before_answers()
             _answer(mails, outcomes)
             return
@@ -110,10 +111,12 @@ async def settle(
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _attempt(mails: list[Mail], rates: Rates | None, in_doubt: bool) -> list[list[Receipt | Refusal] | Refusal]:
+async def _attempt(
+    mails: list[Mail], rates: Rates | None, begun: Begun | None, *, in_doubt: bool
+) -> list[list[Receipt | Refusal] | Refusal]:
     """The batch in one transaction: what each mail came to, once it is committed."""
     committed = 0
-    async with transaction(committing=Stage("commit", mails)):
+    async with transaction(begun=begun, committing=Stage("commit", mails)):
         with Stage("load", mails):
             book = await open_book(mails, rates, in_doubt=in_doubt)
         if in_doubt:

@@ -1,12 +1,15 @@
 """The only place that opens transactions."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from contextvars import Context
 from itertools import count
 from typing import Any
 
 from asyncpg import Connection, Record
+from piccolo.engine.postgres import PostgresTransaction
 
 from db.engine import UNAVAILABLE, engine
 
@@ -15,8 +18,36 @@ class CommitInDoubt(Exception):
     """The connection broke during COMMIT: it may have happened or not, and only the database can say."""
 
 
+class Begun:
+    """
+    A transaction whose BEGIN is on its way while its caller does something else, for one `transaction`.
+
+    It must be ended, whether it was used or not: it has a slot of the pool.
+    """
+
+    def __init__(self) -> None:
+        self._current, beginning = _begin()
+        self._beginning: asyncio.Task[Any] | None = asyncio.create_task(beginning, context=Context())
+
+    def use(self) -> tuple[PostgresTransaction, Awaitable[Any]]:
+        """The transaction, and what is to be awaited first. Whoever comes later gets another one, begun then."""
+        if not self._beginning:
+            return _begin()
+        beginning, self._beginning = self._beginning, None
+        return self._current, beginning
+
+    async def end(self) -> None:
+        """Give it back, if nobody has used it."""
+        if self._beginning:
+            with suppress(CommitInDoubt, *UNAVAILABLE):
+                async with transaction(begun=self):
+                    pass
+
+
 @asynccontextmanager
-async def transaction(*, committing: AbstractContextManager[None] | None = None) -> AsyncIterator[None]:
+async def transaction(
+    *, begun: Begun | None = None, committing: AbstractContextManager[None] | None = None
+) -> AsyncIterator[None]:
     """
     Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception.
 
@@ -27,9 +58,10 @@ async def transaction(*, committing: AbstractContextManager[None] | None = None)
         CommitInDoubt: the connection was lost while COMMIT was under way.
         TransactionError: a transaction is open already in this task.
     """
-    current = engine().transaction(allow_nested=False)
+    current, beginning = begun.use() if begun else _begin()
     try:
-        await current.__aenter__()
+        await beginning
+        engine().current_transaction.set(current)
         try:
             yield
         except BaseException:
@@ -48,6 +80,11 @@ async def transaction(*, committing: AbstractContextManager[None] | None = None)
             # The pool throws a broken connection away; that must not stand in the place of how the block has ended.
             with suppress(*UNAVAILABLE):
                 await (pool.release(connection) if pool else connection.close())
+
+
+def _begin() -> tuple[PostgresTransaction, Coroutine[Any, Any, Any]]:
+    current = engine().transaction(allow_nested=False)
+    return current, current.__aenter__()
 
 
 async def run(statement: str, *arguments: Any) -> list[Record]:
