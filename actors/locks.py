@@ -29,33 +29,41 @@ log = logging.getLogger(__name__)
 # Redis Cluster finds the slot by KEYS[1]; whatever is made of it here has the same hash tag and so the same slot. A key
 # for each wallet and each reservation, packed here and unpacked there, cost more than all the script does.
 # Returns the positions (from 1) of those that could not be had.
-# The value of a lock is "owner:number"; a reservation names the owner who missed it, for a moment only.
+# The value of a lock is "owner:number"; beside it, for a moment only, stand the owners who missed it, with commas
+# between, in the order in which they came. Nobody goes before the first of them.
 _KEYS = """
 local keys, most = {}, 0
 for id in string.gmatch(ids, '%d+') do most = most + 1; keys[most] = KEYS[1] .. id end
 for i = 1, most do keys[most + i] = keys[i] .. ':next' end
 local values = redis.call('MGET', unpack(keys))
+local function first(queue) return string.match(queue, '^[^,]+') end
 """
 _TAKE = Script(f"""
 local token, owner, lease, reserve, ids = unpack(ARGV)
 {_KEYS}
 local missed = {{}}
 for i = 1, most do
-  local holder, waiter = values[i], values[most + i]
-  if holder and string.sub(holder, 1, #owner) ~= owner then
-    if not waiter then redis.call('SET', keys[most + i], owner, 'PX', reserve) end
+  local holder, queue = values[i], values[most + i]
+  if (holder and string.sub(holder, 1, #owner) ~= owner) or (queue and first(queue) ~= owner) then
     missed[#missed + 1] = i
-  elseif waiter and waiter ~= owner then
-    missed[#missed + 1] = i
+    if not queue then
+      redis.call('SET', keys[most + i], owner, 'PX', reserve)
+    elseif not string.find(queue, owner, 1, true) then
+      redis.call('SET', keys[most + i], queue .. ',' .. owner, 'KEEPTTL')
+    end
   else
     redis.call('SET', keys[i], token, 'PX', lease)
-    if waiter then redis.call('DEL', keys[most + i]) end
+    if queue == owner then
+      redis.call('DEL', keys[most + i])
+    elseif queue then
+      redis.call('SET', keys[most + i], string.sub(queue, #owner + 2), 'PX', reserve)
+    end
   end
 end
 return missed
 """)
 
-# ARGV: the token, the channel's prefix, and the ids as above. Wakes whoever has a reservation.
+# ARGV: the token, the channel's prefix, and the ids as above. Wakes whoever is next.
 _RELEASE = Script(f"""
 local token, channel, ids = unpack(ARGV)
 {_KEYS}
@@ -63,8 +71,8 @@ local free, woken = {{}}, {{}}
 for i = 1, most do
   if values[i] == token then
     free[#free + 1] = keys[i]
-    local waiter = values[most + i]
-    if waiter then
+    if values[most + i] then
+      local waiter = first(values[most + i])
       local id = string.sub(keys[i], #KEYS[1] + 1)
       woken[waiter] = woken[waiter] and woken[waiter] .. ',' .. id or id
     end
@@ -108,6 +116,9 @@ class Locks:
         self._listener: Redis = Redis.from_url(redis_url, socket_connect_timeout=lease.answer_seconds)
         self._owner = token_hex(8)
         self._numbers = count(1)
+        self._retries: dict[int, asyncio.TimerHandle] = {}
+        self._asked: set[int] = set()  # wallets that Redis is being asked for
+        self._woken: set[int] = set()  # those of them whose wake-up came before the answer that they are missed
         self._releases: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -135,6 +146,7 @@ class Locks:
         token = f"{self._owner}:{next(self._numbers)}"
         lease_ms, reserve_ms = int(self.lease.lease_seconds * 1000), int(self.lease.reservation_seconds * 1000)
         missed: set[int] = set()
+        self._asked.update(wallet_ids)
         try:
             for ids in self._by_shard(wallet_ids):
                 positions = await self._taking.run(
@@ -144,6 +156,12 @@ class Locks:
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
             return "", set()
+        finally:
+            self._asked.difference_update(wallet_ids)
+            woken = self._woken.intersection(missed)
+            self._woken.difference_update(wallet_ids)
+        if woken:  # once our caller knows what it has missed
+            asyncio.get_running_loop().call_soon(self._freed, woken)
         return token, missed
 
     def release_soon(self, wallet_ids: Collection[int], token: str) -> None:
@@ -154,8 +172,16 @@ class Locks:
             task.add_done_callback(self._releases.discard)
 
     def retry_soon(self, wallet_ids: Collection[int]) -> None:
-        """Call `on_freed` for these in a moment, in case nobody wakes us."""
-        asyncio.get_running_loop().call_later(self.lease.retry_seconds, self.on_freed, wallet_ids)
+        """Call `on_freed` for these in a moment, in case nobody wakes us before."""
+        for wallet_id in wallet_ids:
+            retry = asyncio.get_running_loop().call_later(self.lease.retry_seconds, self._freed, (wallet_id,))
+            self._retries[wallet_id] = retry
+
+    def _freed(self, wallet_ids: Collection[int]) -> None:
+        for wallet_id in wallet_ids:
+            if retry := self._retries.pop(wallet_id, None):
+                retry.cancel()
+        self.on_freed(wallet_ids)
 
     async def _release_now(self, wallet_ids: Collection[int], token: str) -> None:
         # A release that fails is no harm: the lease ends by itself.
@@ -170,7 +196,9 @@ class Locks:
             async with self._listener.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(_CHANNEL + self._owner)
                 async for message in pubsub.listen():
-                    self.on_freed([int(id) for id in message["data"].split(b",")])
+                    freed = [int(id) for id in message["data"].split(b",")]
+                    self._woken |= self._asked.intersection(freed)
+                    self._freed(freed)
         await asyncio.sleep(self.lease.probe_seconds)
 
     async def _probe(self) -> None:

@@ -112,6 +112,44 @@ async def test_a_holder_that_comes_back_for_more_lets_the_one_who_waits_go_first
         assert (await take(left, 1))[1] == set(), "the reservation was for once"
 
 
+async def test_who_comes_later_waits_behind_who_came_before(redis_url: str) -> None:
+    async with two(redis_url) as (first, second), two(redis_url) as (third, fourth):
+        turns = [(each, Freed(each)) for each in (second, third, fourth)]
+        token, _ = await take(first, 1)
+        for _ in range(2):  # to ask again is not to come again
+            for each, _ in turns:
+                assert (await take(each, 1))[1] == {1}
+        for place, (each, freed) in enumerate(turns):
+            await (first, second, third)[place]._release_now([1], token)
+            assert await freed.wait() == [{1}]
+            for other in (first, *(other for other, _ in turns)):
+                if other is not each:
+                    assert (await take(other, 1))[1] == {1}, "it is kept for whose turn it is"
+            token, missed = await take(each, 1)
+            assert not missed
+        assert [freed.told for _, freed in turns] == [[{1}]] * 3
+
+
+async def test_a_wake_up_that_comes_before_the_answer_is_not_lost(redis_url: str) -> None:
+    async def ask(locks: Locks) -> tuple[str, set[int], Freed]:
+        token, missed = await take(locks, 1)
+        return token, missed, Freed(locks)  # who learns only now what is missed has not heard what was told before
+
+    async with two(redis_url) as (left, right):
+        token, _ = await take(left, 1)
+        for turn in range(300):
+            holder, waiter = (left, right) if turn % 2 == 0 else (right, left)
+            asked = asyncio.create_task(ask(waiter))
+            for _ in range(turn % 5):
+                await asyncio.sleep(0)
+            await holder._release_now([1], token)
+            token, missed, woken = await asked
+            if missed:
+                await woken.wait()
+                token, missed = await take(waiter, 1)
+            assert not missed
+
+
 async def test_a_reservation_whose_owner_does_not_come_ends(redis_url: str) -> None:
     lease = Lease(retry_seconds=3600, reservation_seconds=0.05, lease_seconds=60)
     async with two(redis_url, lease) as (left, right):
