@@ -109,6 +109,26 @@ def rates(accept: bool) -> None:
 
 
 @wallet.command()
+@click.option("--minutes", default=1.0, show_default=True, type=click.FloatRange(0.05, 24 * 60))
+@click.option("--seed", type=int, help="The same payments and faults again; a new one if not given.")
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 16), help="Of the API.")
+@click.option("--clients", default=24, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="Tell it in one line of JSON.")
+def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_json: bool) -> None:
+    """Break PostgreSQL, Redis, API and worker under load, on scratch data; exit 1 if anything is lost or doubled."""
+    from secrets import randbelow
+
+    from app.once import json_line
+    from app.proof.prove import prove as run
+    from app.proof.prove import told
+
+    seed = randbelow(10**6) if seed is None else seed
+    proof = asyncio.run(run(minutes=minutes, seed=seed, processes=processes, clients=clients))
+    click.echo(json_line(proof) if as_json else told(proof))
+    sys.exit(0 if proof.holds else 1)
+
+
+@wallet.command()
 def audit() -> None:
     """Prove the ledger; exit 1 and tell where it does not hold."""
     _environment()

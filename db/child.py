@@ -59,6 +59,7 @@ class Server(Struct, kw_only=True):
     stop_signal: signal.Signals
     stdin: bytes = b""
     user: str | None = None
+    environment: dict[str, str] | None = None
     port: int | None = None
     process: subprocess.Popen[bytes] | None = None
 
@@ -120,6 +121,7 @@ class Server(Struct, kw_only=True):
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env=self.environment,
                 start_new_session=True,  # a Ctrl-C in the terminal is for us alone; we stop the servers last
                 preexec_fn=lambda: die_with(parent, self.stop_signal),
                 **as_user(self.user),

@@ -16,10 +16,10 @@ from actors import settlement
 from actors.bank import Limits
 from actors.orders import ChargeFee, Deposit, Order, Receipt
 from actors.refusals import OutcomeUnknown, Refusal
+from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
 from tests.conftest import assert_audit
-from tests.ledger.cable import Cable, Fault, cable
 from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts, reversal
 
 POOL = Pool(max_size=3, statement_timeout_seconds=5)

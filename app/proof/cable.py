@@ -1,4 +1,4 @@
-"""The cable between asyncpg and PostgreSQL, for tests that cut it at the worst moment."""
+"""The cable between asyncpg and PostgreSQL, for whoever wants to cut it at the worst moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,11 @@ class Cable:
         if self.unplugged:
             to_client.transport.abort()
             return
-        server, to_server = await asyncio.open_connection(self.host, self.port)
+        try:
+            server, to_server = await asyncio.open_connection(self.host, self.port)
+        except OSError:  # nobody is at the other end
+            to_client.transport.abort()
+            return
         ends = {to_client, to_server}
         self._writers |= ends
         met: list[Fault] = []

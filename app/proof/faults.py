@@ -1,0 +1,211 @@
+"""What is done to the town while its clients are served, and how long they had to do without."""
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from random import Random
+from time import monotonic
+from typing import get_args
+
+import asyncpg
+import httpx
+from msgspec import Struct, field
+from redis.asyncio import Redis
+
+from app.proof.cable import Fault as CommitFault
+from app.proof.clients import Crowd
+from app.proof.town import LEASE_SECONDS, Town
+
+_RECOVERY_SECONDS = 60.0
+_PUSHING = 120  # who want something of one wallet at once: three times what its mailbox holds
+_COMMIT_FAULTS = get_args(CommitFault)
+
+
+class Recovery(Struct, frozen=True):
+    """From when the thing was whole again until a client that asked after that was served; None: never."""
+
+    seconds: float | None
+
+
+class Storm(Struct, kw_only=True):
+    """The faults so far, by kind."""
+
+    town: Town
+    crowd: Crowd
+    chance: Random
+    http: httpx.AsyncClient
+    recoveries: dict[str, list[Recovery]] = field(default_factory=lambda: defaultdict(list))
+
+    async def rage(self) -> None:
+        """One fault after another, each over before the next begins, until the crowd's day is over."""
+        kinds = list(FAULTS)
+        while not self.crowd.over:
+            name = self.chance.choices(kinds, [FAULTS[kind].weight for kind in kinds])[0]
+            port = await FAULTS[name].strike(self)
+            self.recoveries[name].append(await self._recovery(port))
+            await asyncio.sleep(self.chance.uniform(0, 0.3))
+
+    async def cut_commits(self) -> None:
+        """Beside all else: COMMITs that are cut off at every place where they can be."""
+        while not self.crowd.over:
+            kind = self.chance.choice(_COMMIT_FAULTS)
+            self.town.cable.faults.append(kind)
+            while self.town.cable.faults and not self.crowd.over:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(0.01)
+            if not self.town.cable.faults:
+                self.recoveries[f"COMMIT cut off: {kind}"].append(await self._recovery(None))
+            await asyncio.sleep(self.chance.uniform(0.2, 1.0))
+
+    async def _recovery(self, port: int | None) -> Recovery:
+        whole_at = monotonic()
+        seen = len(self.crowd.served)
+        while monotonic() - whole_at < _RECOVERY_SECONDS:
+            for sent_at, answered_at, by in self.crowd.served[seen:]:
+                seen += 1
+                if sent_at >= whole_at and by == (port or by):
+                    return Recovery(answered_at - whole_at)
+            if self.crowd.over:
+                break
+            await asyncio.sleep(0.005)
+        return Recovery(None)
+
+
+class Fault(Struct, frozen=True):
+    """How to bring it about and mend it (`strike` returns the port of the process it was about, if one), how often."""
+
+    strike: Callable[[Storm], Awaitable[int | None]]
+    weight: int
+
+
+async def kill_api(storm: Storm) -> int | None:
+    """A process is gone in the middle of its work, and another takes its place."""
+    api = storm.chance.choice(storm.town.apis)
+
+    def kill_and_start() -> None:
+        assert api.process
+        api.process.kill()
+        api.process.wait()
+        api.start()
+
+    await storm.town.aside(kill_and_start)
+    return api.port
+
+
+async def freeze_api(storm: Storm) -> int | None:
+    """A process stands still until others have its locks, and then goes on as if nothing had been."""
+    api = storm.chance.choice(storm.town.apis)
+    assert api.process
+    os.kill(api.process.pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(LEASE_SECONDS * storm.chance.uniform(1.1, 2.0))
+    finally:
+        os.kill(api.process.pid, signal.SIGCONT)
+    return api.port
+
+
+async def kill_worker(storm: Storm) -> int | None:
+    """The worker is gone, and another takes its place."""
+
+    def kill_and_start() -> None:
+        storm.town.worker.kill()
+        storm.town.worker.wait()
+        storm.town.start_worker()
+
+    await storm.town.aside(kill_and_start)
+    return None
+
+
+async def kill_fees(storm: Storm) -> int | None:
+    """A fee sweep is killed at some moment, or gets through."""
+    sweep = storm.town.charge_fees()
+    await asyncio.sleep(storm.chance.uniform(0.3, 2.5))
+    sweep.kill()
+    await storm.town.aside(sweep.wait)
+    return None
+
+
+async def kill_postgres(storm: Storm) -> int | None:
+    """The database's first process is killed; it recovers from its log."""
+    await _kill_and_start(storm, "PostgreSQL")
+    return None
+
+
+async def kill_valkey(storm: Storm) -> int | None:
+    """Redis is killed, and comes back with what it had written."""
+    await _kill_and_start(storm, "Valkey")
+    return None
+
+
+async def empty_valkey(storm: Storm) -> int | None:
+    """Redis is killed, and comes back with nothing."""
+    await _kill_and_start(storm, "Valkey")
+    async with Redis.from_url(storm.town.redis_url) as redis:
+        await redis.flushall()
+    return None
+
+
+async def end_leases(storm: Storm) -> int | None:
+    """All locks are gone at once, as if a clock had jumped past the end of their leases."""
+    async with Redis.from_url(storm.town.redis_url) as redis:
+        keys = await redis.keys("wallet:lock:*")
+        if keys:
+            await redis.delete(*keys)
+    return None
+
+
+async def unplug(storm: Storm) -> int | None:
+    """No way to the database for a moment."""
+    storm.town.cable.unplug()
+    await asyncio.sleep(storm.chance.uniform(0.01, 0.8))
+    storm.town.cable.plug()
+    return None
+
+
+async def terminate_sessions(storm: Storm) -> int | None:
+    """The database ends some of the sessions, whatever they are doing."""
+    connection = await asyncpg.connect(storm.town.database_url)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'wallet' AND pid <> pg_backend_pid() AND random() < 0.5"
+        )
+    finally:
+        await connection.close()
+    return None
+
+
+async def push(storm: Storm) -> int | None:
+    """Everybody wants to pay into one wallet at once, more than its mailbox holds."""
+    holder = storm.chance.choice(storm.crowd.holders)
+    wishes = [storm.crowd.new_wish(of=holder, kind="deposit") for _ in range(_PUSHING)]
+    await asyncio.gather(*(storm.crowd.pursue(storm.http, wish) for wish in wishes))
+    return None
+
+
+async def _kill_and_start(storm: Storm, name: str) -> None:
+    server = storm.town.server(name)
+
+    def kill_and_start() -> None:
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+        server.start()
+
+    await storm.town.aside(kill_and_start)
+
+
+FAULTS = {
+    "kill -9 of an API process": Fault(kill_api, 4),
+    "API process stopped past its leases": Fault(freeze_api, 3),
+    "kill -9 of the worker": Fault(kill_worker, 2),
+    "kill -9 of a fee sweep": Fault(kill_fees, 3),
+    "kill -9 of PostgreSQL": Fault(kill_postgres, 3),
+    "kill -9 of Redis": Fault(kill_valkey, 3),
+    "kill -9 of Redis, its data lost": Fault(empty_valkey, 2),
+    "all leases ended early": Fault(end_leases, 6),
+    "database unreachable": Fault(unplug, 6),
+    "database sessions ended": Fault(terminate_sessions, 6),
+    "a crowd before one wallet": Fault(push, 3),
+}
