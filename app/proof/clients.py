@@ -9,16 +9,17 @@ from time import monotonic
 import httpx
 from msgspec import Struct, field
 
-from app.proof.wishes import Holder, Kind, Wish
+from app.proof.wishes import Holder, Kind, Payment, Wish
 
 # A client gives up on an answer after this, and asks again.
 PATIENCE_SECONDS = 8.0
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 # So many of a hundred clients whose connection broke leave, and come back when all is over.
 _LEAVE_OF_100 = 10
+_BULK = 20
 # In cents. More is paid in than goes out, so that most of what is asked for can be done.
-_LARGEST: dict[Kind, int] = {"deposit": 20_000_00, "withdraw": 2_000_00, "transfer": 2_000_00}
-_KINDS: tuple[Kind, ...] = ("deposit", "withdraw", "transfer", "transfer", "transfer", "transfer")
+_DEPOSIT, _REST = 20_000_00, 2_000_00
+_SHARES: dict[Kind, int] = {"deposit": 2, "withdraw": 1, "transfer": 6, "bulk": 1}
 
 
 class Crowd(Struct, kw_only=True):
@@ -37,16 +38,12 @@ class Crowd(Struct, kw_only=True):
     def new_wish(self, *, of: Holder | None = None, kind: Kind | None = None) -> Wish:
         """A payment that nobody has asked for yet; a third of them meet one of three hot wallets."""
         holder = of or self._somebody()
-        chosen = self.chance.choice(_KINDS) if kind is None else kind
-        receiver = self._somebody() if chosen == "transfer" else None
-        while receiver is holder:
-            receiver = self._somebody()
+        chosen = self.chance.choices(list(_SHARES), list(_SHARES.values()))[0] if kind is None else kind
         wish = Wish(
             kind=chosen,
             key=f"{self.prefix}-{next(self._numbers)}",
             holder=holder,
-            receiver=receiver,
-            amount=Decimal(self.chance.randint(1, _LARGEST[chosen])) / 100,
+            payments=[self._payment(chosen, holder) for _ in range(_BULK if chosen == "bulk" else 1)],
         )
         self.wishes.append(wish)
         return wish
@@ -86,6 +83,15 @@ class Crowd(Struct, kw_only=True):
             if leaves and self.over:
                 return
             await asyncio.sleep(_PAUSES[min(wish.sent, len(_PAUSES)) - 1])
+
+    def _payment(self, kind: Kind, holder: Holder) -> Payment:
+        amount = Decimal(self.chance.randint(1, _DEPOSIT if kind == "deposit" else _REST)) / 100
+        if kind in ("deposit", "withdraw"):
+            return Payment(amount=amount)
+        receiver = holder
+        while receiver is holder:
+            receiver = self._somebody()
+        return Payment(amount=amount, receiver=receiver)
 
     def _somebody(self) -> Holder:
         if self.chance.randrange(3) == 0:

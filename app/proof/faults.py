@@ -5,6 +5,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from random import Random
 from time import monotonic
 from typing import get_args
@@ -14,6 +15,7 @@ import httpx
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
+from actors.fees import FEE_PERIOD
 from app.proof.cable import Fault as CommitFault
 from app.proof.clients import Crowd
 from app.proof.town import LEASE_SECONDS, Town
@@ -21,6 +23,8 @@ from app.proof.town import LEASE_SECONDS, Town
 _RECOVERY_SECONDS = 60.0
 _PUSHING = 120  # who want something of one wallet at once: three times what its mailbox holds
 _COMMIT_FAULTS = get_args(CommitFault)
+# By how much a month brings a fee nearer: more than a period, since a day that was charged once is not charged again.
+MONTH = FEE_PERIOD + timedelta(seconds=1)
 
 
 class Recovery(Struct, frozen=True):
@@ -36,6 +40,7 @@ class Storm(Struct, kw_only=True):
     crowd: Crowd
     chance: Random
     http: httpx.AsyncClient
+    months: int = 0
     recoveries: dict[str, list[Recovery]] = field(default_factory=lambda: defaultdict(list))
 
     async def rage(self) -> None:
@@ -118,7 +123,13 @@ async def kill_worker(storm: Storm) -> int | None:
 
 
 async def kill_fees(storm: Storm) -> int | None:
-    """A fee sweep is killed at some moment, or gets through."""
+    """A month passes, and the sweep that charges it is killed at some moment, or gets through."""
+    connection = await asyncpg.connect(storm.town.database_url)
+    try:
+        await connection.execute('UPDATE "wallet" SET "fee_due_at" = "fee_due_at" - $1::interval', MONTH)
+    finally:
+        await connection.close()
+    storm.months += 1
     sweep = storm.town.charge_fees()
     await asyncio.sleep(storm.chance.uniform(0.3, 2.5))
     sweep.kill()

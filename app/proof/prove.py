@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 from collections import Counter
+from datetime import datetime
 from random import Random
 from time import monotonic
 
@@ -10,7 +11,7 @@ import click
 from msgspec import Struct, field
 
 from app.proof.clients import Crowd, connections
-from app.proof.faults import Recovery, Storm
+from app.proof.faults import MONTH, Recovery, Storm
 from app.proof.town import settle, town, use
 from app.proof.verdict import Verdict, already_there, judge
 from app.proof.wishes import Holder
@@ -37,14 +38,15 @@ class Proof(Struct, kw_only=True):
     seconds: float
     faults: int
     endured: list[Endured]
-    payments: int
+    wishes: int
     requests: int
-    made: int
+    made: int  # payments: a bulk asks for many
     refused: dict[str, int]
+    months: int  # that have passed, with a fee each
     repeated: int  # requests that were sent again
     broken: int  # requests that were sent, and not answered
     put_off: int  # requests that were answered 503
-    in_doubt: int  # payments whose client had left without an answer
+    in_doubt: int  # wishes whose client had left without an answer
     in_doubt_done: int  # of those, how many had happened, before their clients came back
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -82,7 +84,8 @@ async def prove(*, minutes: float, seed: int, processes: int, clients: int) -> P
         doubtful = [wish for wish in left if wish.in_doubt]
         done = await already_there(doubtful)
         await asyncio.gather(*(crowd.pursue(http, wish, leaves=False) for wish in left))
-        verdict = await judge(crowd.wishes, holders, due_before)
+        due = {id: due_at - storm.months * MONTH for id, due_at in due_before.items()}
+        verdict = await judge(crowd.wishes, holders, due)
         verdict.other += crowd.unexpected
         return _proof(seed, seconds, crowd, storm, verdict, in_doubt=len(doubtful), in_doubt_done=len(done))
 
@@ -98,9 +101,10 @@ def told(proof: Proof) -> str:
     lines += [
         "",
         f"{proof.faults} faults in {proof.seconds:.0f} s, seed {proof.seed}.",
-        f"{proof.payments} payments in {proof.requests} requests: {proof.made} made, refused: {refused}.",
+        f"{proof.wishes} wishes in {proof.requests} requests: {proof.made} payments made, refused: {refused}.",
+        f"{proof.months} months have passed, with a fee each.",
         f"{proof.broken} requests broke off, {proof.put_off} were put off with 503, {proof.repeated} were repetitions.",
-        f"{proof.in_doubt} payments stayed in doubt until their clients came back; {proof.in_doubt_done} had happened.",
+        f"{proof.in_doubt} wishes stayed in doubt until their clients came back; {proof.in_doubt_done} had happened.",
         f"Lost: {len(proof.lost)}. Doubled: {len(proof.doubled)}. Other findings: {len(proof.other)}.",
     ]
     lines += [f"  {finding}" for finding in (*proof.lost, *proof.doubled, *proof.other)[:50]]
@@ -118,7 +122,7 @@ async def _wait(seconds: float, crowd: Crowd, storm: Storm) -> None:
         )
 
 
-async def _due(holders: list[Holder]) -> dict[int, object]:
+async def _due(holders: list[Holder]) -> dict[int, datetime]:
     rows = await Wallet.select(Wallet.id, Wallet.fee_due_at).where(
         Wallet.id.is_in([each.wallet_id for each in holders])
     )
@@ -136,10 +140,11 @@ def _proof(
         seconds=round(seconds, 1),
         faults=sum(map(len, storm.recoveries.values())),
         endured=[_endured(name, recoveries) for name, recoveries in sorted(storm.recoveries.items())],
-        payments=len(wishes),
+        wishes=len(wishes),
         requests=requests,
-        made=sum(wish.state == "made" for wish in wishes),
-        refused=dict(Counter(wish.code for wish in wishes if wish.state == "refused")),
+        made=sum(len(wish.made) for wish in wishes),
+        refused=dict(Counter(code for wish in wishes for code in wish.codes)),
+        months=storm.months,
         repeated=requests - len(wishes),
         broken=sum(wish.broken for wish in wishes),
         put_off=sum(wish.put_off for wish in wishes),

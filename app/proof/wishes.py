@@ -4,9 +4,9 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-Kind = Literal["deposit", "withdraw", "transfer"]
+Kind = Literal["deposit", "withdraw", "transfer", "bulk"]
 State = Literal["unanswered", "made", "refused"]
 
 
@@ -20,31 +20,53 @@ class Holder(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class Movement(Struct, frozen=True):
+    """What a transaction of the ledger says, or what somebody was told that one says."""
+
+    operation_type: str
+    amount: Decimal
+    sender_id: int | None
+    receiver_id: int | None
+
+
+class Payment(Struct, frozen=True, kw_only=True):
+    """One movement of money that is asked for."""
+
+    amount: Decimal
+    receiver: Holder | None = None
+
+    @property
+    def body(self) -> dict[str, str]:
+        """What is posted of it."""
+        body = {"amount": str(self.amount)}
+        return body | {"wallet_number": self.receiver.number} if self.receiver else body
+
+
 class Wish(Struct, kw_only=True):
-    """One payment under one idempotency key, however often it had to be sent."""
+    """One request under one idempotency key, however often it had to be sent. Only a bulk asks for many payments."""
 
     kind: Kind
     key: str
     holder: Holder
-    amount: Decimal
-    receiver: Holder | None = None
+    payments: list[Payment]
     sent: int = 0
     broken: int = 0  # sent, and no answer came
     put_off: int = 0  # answered 503: come back later
     state: State = "unanswered"
-    transaction_id: UUID | None = None
-    code: str = ""  # of the refusal
+    made: dict[UUID, Payment] = field(default_factory=dict)  # by the transaction that it became
+    codes: list[str] = field(default_factory=list)  # of the refusals
 
     @property
     def path(self) -> str:
         """Where it is posted."""
-        return f"/users/wallets/{self.holder.wallet_id}/{self.kind}/"
+        return f"/users/wallets/{self.holder.wallet_id}/{'transfers' if self.kind == 'bulk' else self.kind}/"
 
     @property
-    def body(self) -> dict[str, str]:
+    def body(self) -> dict[str, Any]:
         """What is posted."""
-        body = {"amount": str(self.amount)}
-        return body | {"wallet_number": self.receiver.number} if self.receiver else body
+        if self.kind == "bulk":
+            return {"transfers": [payment.body for payment in self.payments]}
+        return self.payments[0].body
 
     @property
     def in_doubt(self) -> bool:
@@ -53,7 +75,23 @@ class Wish(Struct, kw_only=True):
 
     def told(self, status: int, body: dict[str, Any]) -> None:
         """Note a final answer."""
-        if status == 201:
-            self.state, self.transaction_id = "made", UUID(body["id"])
+        if self.kind == "bulk" and status in (201, 207):
+            answers = [(item["status"], item.get("transaction") or item["problem"]) for item in body["transfers"]]
         else:
-            self.state, self.code = "refused", str(body.get("code", status))
+            answers = [(status, body)]
+        for (outcome, said), payment in zip(answers, self.payments, strict=False):
+            if outcome == 201:
+                self.made[UUID(said["id"])] = payment
+            else:
+                self.codes.append(str(said.get("code", outcome)))
+        self.state = "made" if self.made else "refused"
+
+    def movement(self, payment: Payment) -> Movement:
+        """What the transaction of a payment that was made must say."""
+        mine = self.holder.wallet_id
+        if self.kind == "deposit":
+            return Movement("DEPOSIT", payment.amount, None, mine)
+        if self.kind == "withdraw":
+            return Movement("WITHDRAW", payment.amount, mine, None)
+        assert payment.receiver
+        return Movement("TRANSFER", payment.amount, mine, payment.receiver.wallet_id)
