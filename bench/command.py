@@ -60,7 +60,7 @@ def benchmark(measure: Measure[Own]) -> click.Command:
 
 def seconds_option() -> Option:
     """`--seconds`."""
-    return click.option("--seconds", default=4, show_default=True, type=click.IntRange(1, 600), help="Of each run.")
+    return click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 600), help="Of each run.")
 
 
 def runs_option() -> Option:

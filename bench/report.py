@@ -11,12 +11,12 @@ from bench.load import Run
 from bench.machine import Machine
 from db.audit import AuditReport
 
-# Baselines before and after that differ by more than this say that the machine did not hold still.
+# Baselines that differ by more than this say that the machine did not hold still.
 _STEADY = 0.15
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """One case: its median run, and that as a multiple of the baseline taken around it."""
+    """One case: its median run, and how many times the baseline taken around it each run was, by the median."""
 
     case: str
     unit: str  # of what `per_second` counts
@@ -26,7 +26,7 @@ class Result(Struct, frozen=True, kw_only=True):
     per_second: float
     runs: list[float]  # the same of each run, lowest first
     ratio: float = 0.0
-    baseline: float = 0.0  # TPC-B transactions a second, on average before and after
+    baseline: float = 0.0  # TPC-B transactions a second, on average before, between and after the rounds
     p50_ms: float | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
@@ -48,7 +48,7 @@ class Report(Struct, frozen=True, kw_only=True):
     tuning: dict[str, str]
     seconds: int  # of a run
     runs: int  # of a case
-    baseline: list[tuple[float, float]]  # TPC-B transactions a second, before and after each part
+    baseline: list[tuple[float, ...]]  # TPC-B transactions a second, before, between and after the rounds of each part
     results: list[Result]
     payments_answered: int
     payments_recorded: int
@@ -74,10 +74,11 @@ def cells(result: Result) -> tuple[str, ...]:
 
 def remarks(report: Report) -> Iterator[str]:
     """What stands below the table."""
-    for before, after in report.baseline:
-        yield f"pgbench TPC-B: {before:.0f}/s before, {after:.0f}/s after: {(before + after) / 2:.0f}/s = 1.00."
-        if abs(before - after) > _STEADY * max(before, after):
-            yield "They differ a lot: the machine was not quiet, so the ratios say little."
+    for taken in report.baseline:
+        each = ", ".join(f"{rate:.0f}" for rate in taken)
+        yield f"pgbench TPC-B, before, between and after: {each}/s, on average {sum(taken) / len(taken):.0f}/s."
+        if max(taken) - min(taken) > _STEADY * max(taken):
+            yield "They differ a lot: the machine was not quiet, so the ratios say less."
     yield from report.notes
     audit = report.audit
     yield (

@@ -16,9 +16,9 @@ _REMARK_MAX = 400
 
 _LEGEND = (
     f"All of it is in [{FILE}]({FILE}). A case is shown by the median of its runs. x TPC-B: as a multiple of what"
-    " `pgbench` did on the same server before and after. batch: orders in one commit, on average. MiB: resident memory"
-    " of the largest API process after a run, or the most that the process that charged the fees has had. CPU: how much"
-    " processor time of each part one of what is counted took."
+    " `pgbench` did on the same server before and after each round. batch: orders in one commit, on average. MiB:"
+    " resident memory of the largest API process after a run, or the most that the process that charged the fees had."
+    " CPU: how much processor time of each part one of what is counted took."
 )
 
 

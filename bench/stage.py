@@ -7,14 +7,14 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import click
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bench.api import Api, api, batches
+from bench.api import Api, Batches, api, batches
 from bench.baseline import Baseline
 from bench.cpu import microseconds_each, seconds_used
 from bench.load import Load, Run, Shape, drive
@@ -83,7 +83,7 @@ class Stage:
         self.runs = runs
         self.secret = secrets.token_hex(32)
         self.wallets = 0
-        self.baseline: list[tuple[float, float]] = []
+        self.baseline: list[tuple[float, ...]] = []
         self.results: list[Result] = []
         self.notes: list[str] = []
         self.errors: list[str] = []
@@ -91,6 +91,8 @@ class Stage:
         self.recorded = 0
         self._holders = place.folder / "holders.tsv"
         self._pgbench = Baseline(place.database_url)
+        self._parts: dict[str, int] = {}
+        self._counted = Batches()
 
     def prepare(self) -> None:
         """Make the baseline's tables."""
@@ -109,7 +111,7 @@ class Stage:
 
     @contextmanager
     def beside_baseline(self) -> Iterator[None]:
-        """Take the baseline before and after the block, and let it be the yardstick of the results found inside."""
+        """Take the baseline before and after the block, which is the yardstick of the results found inside."""
         first = len(self.results)
         before = self._tpcb()
         yield
@@ -121,9 +123,8 @@ class Stage:
 
     def measure(self, cases: Sequence[Case]) -> None:
         """All cases, those that follow each other with the same number of processes on one API."""
-        with self.beside_baseline():
-            for processes, group in groupby(cases, key=lambda case: case.processes):
-                self._measure(list(group), processes)
+        for processes, group in groupby(cases, key=lambda case: case.processes):
+            self._measure(list(group), processes)
 
     @contextmanager
     def accounting(self) -> Iterator[list[tuple[Case, Run]]]:
@@ -162,35 +163,52 @@ class Stage:
             for one in self._runs(served, cases):
                 measured.append(one)
                 driven.append((one.case, one.run))
-        self.results += [self._result(case, measured[1:]) for case in cases]
+        taken = self.baseline[-1]
+        around = [statistics.mean(pair) for pair in pairwise(taken)]  # each round
+        self.results += [self._result(case, measured[1:], around, statistics.mean(taken)) for case in cases]
 
     def _runs(self, served: Api, cases: list[Case]) -> Iterator[_Measured]:
         """
         A warm-up first, in which processes meet tokens and wallet numbers as they would in minutes; then the runs.
 
-        Cases take turns, so that a machine that slows down or a table that grows meets all alike.
+        Cases take turns, so that a machine that slows down or a table that grows meets all alike; and the baseline is
+        taken before each round and after the last, since such a machine slows it down as well.
         """
-        parts = {"API": served.pid, **self.place.server_pids, "load": os.getpid()}
+        self._parts = {"API": served.pid, **self.place.server_pids, "load": os.getpid()}
+        self._counted = batches(served)
         warm_up = Case(name=in_words(_WARM_UP), connections=_WARM_UP, processes=cases[0].processes)
-        counted = batches(served)
-        for case, kind in [(warm_up, "warm-up: "), *((case, "") for case in cases * self.runs)]:
-            cpu, counted_before = seconds_used(parts), counted
-            run = self.drive(case, served, seconds=_WARM_UP_SECONDS if kind else self.seconds)
-            time.sleep(PAUSE_SECONDS)
-            counted = batches(served)
-            one = _Measured(
-                case=case,
-                run=run,
-                batch_orders=counted.orders_each(counted_before),
-                memory_mib=largest_mib(served.pid),
-                cpu_us=microseconds_each(cpu, seconds_used(parts), case.counted(run)),
-            )
-            click.echo(f"{kind}{case.name}: {one.per_second:.0f} {case.unit}/s")
-            yield one
+        yield self._run(served, warm_up, seconds=_WARM_UP_SECONDS, kind="warm-up: ")
+        taken = [self._tpcb()]
+        for _ in range(self.runs):
+            for case in cases:
+                yield self._run(served, case, seconds=self.seconds)
+            taken.append(self._tpcb())
+        self.baseline.append(tuple(taken))
 
-    def _result(self, case: Case, measured: list[_Measured]) -> Result:
-        """The median run stands for its case: the lower one of two."""
-        runs = sorted((one for one in measured if one.case is case), key=lambda one: one.per_second)
+    def _run(self, served: Api, case: Case, *, seconds: int, kind: str = "") -> _Measured:
+        cpu, counted = seconds_used(self._parts), self._counted
+        run = self.drive(case, served, seconds=seconds)
+        time.sleep(PAUSE_SECONDS)
+        self._counted = batches(served)
+        one = _Measured(
+            case=case,
+            run=run,
+            batch_orders=self._counted.orders_each(counted),
+            memory_mib=largest_mib(served.pid),
+            cpu_us=microseconds_each(cpu, seconds_used(self._parts), case.counted(run)),
+        )
+        click.echo(f"{kind}{case.name}: {one.per_second:.0f} {case.unit}/s")
+        return one
+
+    def _result(self, case: Case, measured: list[_Measured], around: list[float], baseline: float) -> Result:
+        """
+        The median run stands for its case, the lower one of two; and so does the median of their ratios.
+
+        `around` is the baseline of each round, `baseline` that of all.
+        """
+        in_turn = [one for one in measured if one.case is case]
+        ratios = [one.per_second / beside for one, beside in zip(in_turn, around, strict=True)]
+        runs = sorted(in_turn, key=lambda one: one.per_second)
         median = runs[(len(runs) - 1) // 2]
         return Result(
             case=case.name,
@@ -200,6 +218,8 @@ class Stage:
             connections=case.connections,
             per_second=round(median.per_second, 1),
             runs=[round(one.per_second, 1) for one in runs],
+            ratio=round(statistics.median_low(ratios), 3),
+            baseline=round(baseline, 1),
             p50_ms=median.run.p50_ms,
             p90_ms=median.run.p90_ms,
             p99_ms=median.run.p99_ms,
@@ -209,7 +229,7 @@ class Stage:
         )
 
     def _tpcb(self) -> float:
-        rate = round(asyncio.run(self._pgbench.transactions_per_second(self.seconds)), 1)
+        rate = round(asyncio.run(self._pgbench.transactions_per_second((self.seconds + 1) // 2)), 1)
         click.echo(f"{self._pgbench.description}: {rate:.0f}/s")
         return rate
 
