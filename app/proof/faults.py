@@ -23,6 +23,7 @@ from app.proof.town import LEASE_SECONDS, Town
 _RECOVERY_SECONDS = 60.0
 _PUSHING = 120  # who want something of one wallet at once: three times what its mailbox holds
 _COMMIT_FAULTS = get_args(CommitFault)
+_MONTH_PASSES = 'UPDATE "wallet" SET "fee_due_at" = "fee_due_at" - $1::interval WHERE "id" = $2'
 # By how much a month brings a fee nearer: more than a period, since a day that was charged once is not charged again.
 MONTH = FEE_PERIOD + timedelta(seconds=1)
 
@@ -126,7 +127,9 @@ async def kill_fees(storm: Storm) -> int | None:
     """A month passes, and the sweep that charges it is killed at some moment, or gets through."""
     connection = await asyncpg.connect(storm.town.database_url)
     try:
-        await connection.execute('UPDATE "wallet" SET "fee_due_at" = "fee_due_at" - $1::interval', MONTH)
+        # One at a time: one statement would lock them in an order of its own, and meet batches in a circle.
+        for holder in storm.crowd.holders:
+            await connection.execute(_MONTH_PASSES, MONTH, holder.wallet_id)
     finally:
         await connection.close()
     storm.months += 1
