@@ -19,6 +19,7 @@ from actors.fees import FEE_PERIOD
 from app.proof.cable import Fault as CommitFault
 from app.proof.clients import Crowd
 from app.proof.town import LEASE_SECONDS, Town
+from db.child import Server
 
 _RECOVERY_SECONDS = 60.0
 _PUSHING = 120  # who want something of one wallet at once: three times what its mailbox holds
@@ -88,14 +89,7 @@ class Fault(Struct, frozen=True):
 async def kill_api(storm: Storm) -> int | None:
     """A process is gone in the middle of its work, and another takes its place."""
     api = storm.chance.choice(storm.town.apis)
-
-    def kill_and_start() -> None:
-        assert api.process
-        api.process.kill()
-        api.process.wait()
-        api.start()
-
-    await storm.town.aside(kill_and_start)
+    await _kill_and_start(storm, api)
     return api.port
 
 
@@ -142,19 +136,19 @@ async def kill_fees(storm: Storm) -> int | None:
 
 async def kill_postgres(storm: Storm) -> int | None:
     """The database's first process is killed; it recovers from its log."""
-    await _kill_and_start(storm, "PostgreSQL")
+    await _kill_and_start(storm, storm.town.server("PostgreSQL"))
     return None
 
 
 async def kill_valkey(storm: Storm) -> int | None:
     """Redis is killed, and comes back with what it had written."""
-    await _kill_and_start(storm, "Valkey")
+    await _kill_and_start(storm, storm.town.server("Valkey"))
     return None
 
 
 async def empty_valkey(storm: Storm) -> int | None:
     """Redis is killed, and comes back with nothing."""
-    await _kill_and_start(storm, "Valkey")
+    await _kill_and_start(storm, storm.town.server("Valkey"))
     async with Redis.from_url(storm.town.redis_url) as redis:
         await redis.flushall()
     return None
@@ -198,9 +192,7 @@ async def push(storm: Storm) -> int | None:
     return None
 
 
-async def _kill_and_start(storm: Storm, name: str) -> None:
-    server = storm.town.server(name)
-
+async def _kill_and_start(storm: Storm, server: Server) -> None:
     def kill_and_start() -> None:
         assert server.process
         server.process.kill()
