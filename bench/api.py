@@ -2,8 +2,6 @@
 
 import os
 import re
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,9 @@ from urllib.request import urlopen
 
 from msgspec import Struct
 
+from app.api_process import api_process
 from bench.scratch import Scratch
-from db.child import LOOPBACK, Server, ask
+from db.child import LOOPBACK
 
 # What may be turned from outside, to see what it does; everything else of the caller's environment stays out.
 _TUNING = ("WALLET_BANK_", "WALLET_LOCKS_", "WALLET_LOG_", "WALLET_POOL_")
@@ -39,15 +38,7 @@ def api(place: Scratch, *, processes: int, secret: str, name: str = "API") -> It
         EmbeddedError: it does not answer; with the end of its log.
     """
     settle_environment(place, secret)
-    server = Server(
-        name=name,
-        # -P, and a start in the scratch folder: neither code nor `.env` of the present folder is taken for ours.
-        command=[sys.executable, "-P", "-m", "app.cli", "api", "--workers", str(processes)],
-        port_option="--port",
-        folder=place.folder,
-        ready=_is_live,
-        stop_signal=signal.SIGTERM,
-    )
+    server = api_process(name, place.folder, workers=processes)
     try:
         server.start()
         assert server.port
@@ -91,8 +82,3 @@ def batches(served: Api) -> Batches:
         for which in ("sum", "count")
     )
     return Batches(orders, count)
-
-
-def _is_live(port: int) -> bool:
-    request = f"GET /health/live HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode()
-    return ask(port, request, enough=b"\r\n").startswith(b"HTTP/1.1 200")

@@ -18,11 +18,12 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from actors.fees import FEE_PERIOD
+from app.api_process import api_process
 from app.auth import Lifetimes, Tokens
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
 from app.wallets import open_wallet
-from db.child import LOOPBACK, Server, ask, die_with
+from db.child import Server, die_with
 from db.embedded import Servers, embedded_servers
 from db.engine import engine
 from db.migrate import migrate
@@ -91,7 +92,7 @@ async def town(*, processes: int) -> AsyncIterator[Town]:
             await migrate(servers.database_url)
             async with cable(servers.database_url) as to_database:
                 environment = _environment(to_database.url, servers.redis_url)
-                apis = [_api(folder, number, environment) for number in range(processes)]
+                apis = [api_process(f"API-{number}", folder, environment=environment) for number in range(processes)]
                 for api in apis:
                     inside.callback(api.stop)
                     await loop.run_in_executor(thread, api.start)
@@ -158,18 +159,6 @@ def _environment(database_url: str, redis_url: str) -> dict[str, str]:
     }
 
 
-def _api(folder: Path, number: int, environment: dict[str, str]) -> Server:
-    return Server(
-        name=f"API-{number}",
-        command=[sys.executable, "-P", "-m", "app.cli", "api"],
-        port_option="--port",
-        folder=folder,
-        ready=_is_live,
-        stop_signal=signal.SIGTERM,
-        environment=environment,
-    )
-
-
 def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     parent = os.getpid()
     with (folder / f"{command}.log").open("ab") as log:
@@ -198,8 +187,3 @@ async def _until_rates_are_known(redis_url: str) -> None:
     async with asyncio.timeout(60), Redis.from_url(redis_url) as redis:
         while not await redis.exists(RATES_KEY):  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.1)
-
-
-def _is_live(port: int) -> bool:
-    request = f"GET /health/live HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode()
-    return ask(port, request, enough=b"\r\n").startswith(b"HTTP/1.1 200")
