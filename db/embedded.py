@@ -24,11 +24,18 @@ from db.child import LOOPBACK, EmbeddedError, Server, as_user, ask, die_with, st
 # PostgreSQL refuses to run as root, so root runs the servers as this user: it has no rights, and is everywhere.
 UNPRIVILEGED = "nobody"
 
+
+def _buffers_mb() -> int:
+    """An eighth of the machine's memory, at most 1 GB: a million wallets and their histories are at home in that."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(128, min(1024, memory // 8 // 1024**2))
+
+
 POSTGRES_OPTIONS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
+    "shared_buffers": f"{_buffers_mb()}MB",
     "max_wal_size": "4GB",
     "jit": "off",  # compiling costs more than any statement of ours
     "timezone": "UTC",

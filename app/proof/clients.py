@@ -9,6 +9,7 @@ from time import monotonic
 import httpx
 from msgspec import Struct, field
 
+from actors.refusals import OutcomeUnknown
 from app.proof.wishes import Holder, Kind, Payment, Wish
 
 # A client gives up on an answer after this, and asks again.
@@ -74,6 +75,7 @@ class Crowd(Struct, kw_only=True):
             else:
                 if answer.status_code == 503:
                     wish.put_off += 1
+                    wish.broken += answer.json()["detail"] == OutcomeUnknown.detail
                 else:
                     if answer.status_code >= 500 or answer.status_code in (401, 429):
                         self.unexpected.append(f"{answer.status_code} {answer.text[:300]}")

@@ -12,12 +12,14 @@ from msgspec import Struct, field
 
 from app.proof.clients import Crowd, connections
 from app.proof.faults import MONTH, Recovery, Storm
+from app.proof.office import Office
 from app.proof.town import settle, town, use
-from app.proof.verdict import Verdict, already_there, judge
+from app.proof.verdict import Verdict, already_there, judge, judge_doubts
 from app.proof.wishes import Holder
 from db.tables import Wallet
 
 _PEOPLE = 8
+_OPERATORS = 2
 _TELL_SECONDS = 10.0
 
 
@@ -42,6 +44,7 @@ class Proof(Struct, kw_only=True):
     requests: int
     made: int  # payments: a bulk asks for many
     refused: dict[str, int]
+    acts: dict[str, int]  # of staff, that were carried out
     months: int  # that have passed, with a fee each
     repeated: int  # requests that were sent again
     broken: int  # requests that were sent, and not answered
@@ -63,17 +66,21 @@ async def prove(*, minutes: float, seed: int, processes: int, clients: int) -> P
         EmbeddedError: a server or a process does not start.
     """
     chance = Random(seed)
-    async with town(processes=processes) as place, connections() as http:
+    async with town(processes=processes) as place, connections() as http, connections() as staff:
         use(place.database_url)
         holders = await settle(_PEOPLE, place.environment, chance)
         due_before = await _due(holders)
         ports = [api.port for api in place.apis if api.port]
         crowd = Crowd(ports=ports, holders=holders, chance=Random(chance.random()), prefix=f"proof-{seed}")
         storm = Storm(town=place, crowd=crowd, chance=Random(chance.random()), http=http)
+        office = Office(crowd=crowd, chance=Random(chance.random()), http=staff)
+        await office.open()
         began_at = monotonic()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(clients):
                 tasks.create_task(crowd.live(http))
+            for _ in range(_OPERATORS):
+                tasks.create_task(office.work())
             tasks.create_task(storm.rage())
             tasks.create_task(storm.cut_commits())
             await _wait(minutes * 60, crowd, storm)
@@ -83,11 +90,17 @@ async def prove(*, minutes: float, seed: int, processes: int, clients: int) -> P
         left = [wish for wish in crowd.wishes if wish.state == "unanswered"]
         doubtful = [wish for wish in left if wish.in_doubt]
         done = await already_there(doubtful)
+        early = await judge_doubts(crowd.wishes, office.acts)
         await asyncio.gather(*(crowd.pursue(http, wish, leaves=False) for wish in left))
+        await asyncio.gather(*(office.pursue(act, leaves=False) for act in office.acts))
         due = {id: due_at - storm.months * MONTH for id, due_at in due_before.items()}
-        verdict = await judge(crowd.wishes, holders, due)
+        verdict = await judge(crowd.wishes, office.acts, holders, due)
+        verdict.doubled += early.doubled
         verdict.other += crowd.unexpected
-        return _proof(seed, seconds, crowd, storm, verdict, in_doubt=len(doubtful), in_doubt_done=len(done))
+        acts = Counter[str](act.kind for act in office.acts if act.state == "made")
+        return _proof(
+            seed, seconds, crowd, storm, verdict, acts=dict(acts), in_doubt=len(doubtful), in_doubt_done=len(done)
+        )
 
 
 def told(proof: Proof) -> str:
@@ -102,6 +115,7 @@ def told(proof: Proof) -> str:
         "",
         f"{proof.faults} faults in {proof.seconds:.0f} s, seed {proof.seed}.",
         f"{proof.wishes} wishes in {proof.requests} requests: {proof.made} payments made, refused: {refused}.",
+        f"Staff: {', '.join(f'{number} times {kind}' for kind, number in sorted(proof.acts.items())) or 'nothing'}.",
         f"{proof.months} months have passed, with a fee each.",
         f"{proof.broken} requests broke off, {proof.put_off} were put off with 503, {proof.repeated} were repetitions.",
         f"{proof.in_doubt} wishes stayed in doubt until their clients came back; {proof.in_doubt_done} had happened.",
@@ -130,7 +144,15 @@ async def _due(holders: list[Holder]) -> dict[int, datetime]:
 
 
 def _proof(
-    seed: int, seconds: float, crowd: Crowd, storm: Storm, verdict: Verdict, *, in_doubt: int, in_doubt_done: int
+    seed: int,
+    seconds: float,
+    crowd: Crowd,
+    storm: Storm,
+    verdict: Verdict,
+    *,
+    acts: dict[str, int],
+    in_doubt: int,
+    in_doubt_done: int,
 ) -> Proof:
     wishes = crowd.wishes
     requests = sum(wish.sent for wish in wishes)
@@ -144,6 +166,7 @@ def _proof(
         requests=requests,
         made=sum(len(wish.made) for wish in wishes),
         refused=dict(Counter(code for wish in wishes for code in wish.codes)),
+        acts=acts,
         months=storm.months,
         repeated=requests - len(wishes),
         broken=sum(wish.broken for wish in wishes),

@@ -50,7 +50,7 @@ class Wish(Struct, kw_only=True):
     holder: Holder
     payments: list[Payment]
     sent: int = 0
-    broken: int = 0  # sent, and no answer came
+    broken: int = 0  # sent, and no answer came, or one that does not know
     put_off: int = 0  # answered 503: come back later
     state: State = "unanswered"
     made: dict[UUID, Payment] = field(default_factory=dict)  # by the transaction that it became

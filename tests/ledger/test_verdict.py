@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from actors.orders import Order, Receipt
+from actors.orders import Order, Receipt, Reverse, StaffMember, new_id
 from actors.refusals import Refusal
-from app.proof.verdict import Verdict, already_there, judge
+from app.proof.office import Act, ActKind
+from app.proof.verdict import Verdict, already_there, judge, judge_doubts
 from app.proof.wishes import Holder, Kind, Payment, Wish
 from db.tables import Wallet
 from tests.ledger.people import Purse, banks, purse
@@ -113,7 +114,7 @@ LIES: dict[str, tuple[Callable[[list[Wish]], None], str]] = {
 
 async def test_the_truth_holds(database: str, redis_url: str) -> None:
     wishes, holders, due = await true_story(redis_url)
-    assert await judge(wishes, holders, due) == Verdict()
+    assert await judge(wishes, [], holders, due) == Verdict()
     assert await already_there(wishes) == {"a", "b", "c", "e"}
 
 
@@ -122,12 +123,67 @@ async def test_each_lie_is_found(database: str, redis_url: str, lie: str) -> Non
     wishes, holders, due = await true_story(redis_url)
     tell, kind = LIES[lie]
     tell(wishes)
-    verdict = await judge(wishes, holders, due)
+    verdict = await judge(wishes, [], holders, due)
     assert not verdict.holds
     assert getattr(verdict, kind)
+
+
+def act(kind: ActKind, wishes: list[Wish], **asked: Any) -> Act:
+    return Act(kind=kind, reference=f"staff-{uuid4()}", wallet=wishes[0].holder, sent=1, **asked)
+
+
+async def undo(wishes: list[Wish], redis_url: str, *, index: int) -> Act:
+    """Reverse what a wish became; what staff were told of it."""
+    (id,) = wishes[index].made
+    order = Reverse(id=new_id(), staff=StaffMember(1, "proof"), transaction_id=id, reason="a proof")
+    async with banks(1, redis_url) as (bank,):
+        receipt = await bank.perform(order)
+    assert receipt.transaction
+    reversal = act("reverse", wishes, transaction_id=id)
+    reversal.told(200, f"Reversed by transaction {receipt.transaction.id}.")
+    return reversal
+
+
+async def test_what_staff_were_told_is_judged_too(database: str, redis_url: str) -> None:
+    wishes, holders, due = await true_story(redis_url)
+    reversal = await undo(wishes, redis_url, index=1)
+    assert await judge(wishes, [reversal], holders, due) == Verdict()
+    assert (await judge(wishes, [], holders, due)).doubled
+    again = act("reverse", wishes, transaction_id=reversal.transaction_id)
+    again.told(422, "The transaction can't be reversed. It has been reversed already.")
+    assert await judge(wishes, [reversal, again], holders, due) == Verdict()
+    assert (await judge(wishes, [again], holders, due)).doubled  # it was never in doubt, so who did it?
+    again.broken = 1
+    assert await judge(wishes, [again], holders, due) == Verdict()
+    again.transaction_id = next(iter(wishes[0].made))
+    assert (await judge(wishes, [reversal, again], holders, due)).lost
+    invented = act("adjust", wishes, amount=Decimal("-3.00"))
+    invented.told(200, f"The balance was then 1.00. Transaction {uuid4()}.")
+    assert (await judge(wishes, [reversal, invented], holders, due)).lost
+
+
+async def test_what_has_happened_before_anyone_was_told_must_be_in_doubt_and_once(
+    database: str, redis_url: str
+) -> None:
+    wishes, _, _ = await true_story(redis_url)
+    assert await judge_doubts(wishes, []) == Verdict()
+    deposit = wishes[0]
+    deposit.state, deposit.made = "unanswered", {}
+    assert (await judge_doubts(wishes, [])).doubled  # put off with "nothing has happened"
+    deposit.broken = 1
+    assert await judge_doubts(wishes, []) == Verdict()
+    async with banks(1, redis_url) as (bank,):  # the same again, under another key
+        await bank.perform(purse_of(deposit).deposit("50.00", "z"))
+    assert len((await judge_doubts(wishes, [])).doubled) == 1
+    reversal = await undo(wishes, redis_url, index=2)
+    assert len((await judge_doubts(wishes, [reversal])).doubled) == 1
+    reversal.state, reversal.made = "unanswered", None
+    assert len((await judge_doubts(wishes, [reversal])).doubled) == 2
+    reversal.broken = 1
+    assert len((await judge_doubts(wishes, [reversal])).doubled) == 1
 
 
 async def test_a_day_of_a_fee_that_has_moved_by_less_than_a_period_is_found(database: str, redis_url: str) -> None:
     wishes, holders, due = await true_story(redis_url)
     due[holders[0].wallet_id] -= timedelta(days=1)
-    assert (await judge(wishes, holders, due)).other
+    assert (await judge(wishes, [], holders, due)).other
