@@ -14,6 +14,11 @@ from piccolo.engine.postgres import PostgresTransaction
 from db.engine import UNAVAILABLE, engine
 
 
+# A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
+# locks are waited for if it is still under way.
+COMMIT_SECONDS = 2.0
+
+
 class CommitInDoubt(Exception):
     """The connection broke during COMMIT: it may have happened or not, and only the database can say."""
 
@@ -54,28 +59,41 @@ async def transaction(
     Piccolo's own context manager keeps the pool slot, and the transaction current, where BEGIN, COMMIT or ROLLBACK
     fails: one outage would eat the pool. Here both are given back whatever happens.
 
+    A connection that did not answer in time is hung up: whatever is sent after would wait as long once more, and a
+    lane with it. PostgreSQL rolls back, or has committed, by itself.
+
     Raises:
-        CommitInDoubt: the connection was lost while COMMIT was under way.
+        CommitInDoubt: the connection was lost, or silent for `COMMIT_SECONDS`, while COMMIT was under way.
         TransactionError: a transaction is open already in this task.
     """
     current, beginning = begun.use() if begun else _begin()
+    silent = False
     try:
         await beginning
         engine().current_transaction.set(current)
         try:
             yield
+        except TimeoutError:
+            raise
         except BaseException:
             with suppress(*UNAVAILABLE):
                 await current.rollback()  # type: ignore[no-untyped-call]
             raise
         try:
             with committing or nullcontext():
-                await current.commit()  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await current.commit()  # type: ignore[no-untyped-call]
         except UNAVAILABLE as lost:
+            silent = isinstance(lost, TimeoutError)
             raise CommitInDoubt from lost
+    except TimeoutError:
+        silent = True
+        raise
     finally:
         engine().current_transaction.set(None)
         if connection := getattr(current, "connection", None):
+            if silent:
+                connection.terminate()
             pool = engine().pool
             # The pool throws a broken connection away; that must not stand in the place of how the block has ended.
             with suppress(*UNAVAILABLE):
