@@ -13,7 +13,6 @@ from piccolo.engine.postgres import PostgresTransaction
 
 from db.engine import UNAVAILABLE, engine
 
-
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
 # locks are waited for if it is still under way.
 COMMIT_SECONDS = 2.0
