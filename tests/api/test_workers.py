@@ -202,7 +202,13 @@ async def test_a_running_fee_sweep_shows_how_far_it_has_come(
     async with Redis.from_url(settings.redis_url) as redis:
         nothing = cast(Any, None)
         worker.context["tools"] = Tools(  # type: ignore[typeddict-unknown-key]
-            redis=redis, bank=cast(Any, Paused()), board=day.board, delivery=nothing, rates=nothing, development=True
+            redis=redis,
+            bank=cast(Any, Paused()),
+            board=day.board,
+            delivery=nothing,
+            rates=nothing,
+            media_folder=nothing,
+            development=True,
         )
         await worker.queue.enqueue("charge_fees", key="cron:charge_fees", timeout=0)
         running = asyncio.create_task(worker.process())
