@@ -36,6 +36,7 @@ class User(Table, tablename="user", help_text="People. Their wallets are under '
     profile_image = Varchar(length=64, null=True, default=None, help_text="File name under the media folder.")
     created_at = Timestamptz()
     updated_at = Timestamptz()
+    erased_at = Timestamptz(null=True, default=None, help_text="Since when nothing of the person is left but this row.")
 
     @classmethod
     def get_readable(cls) -> Readable:

@@ -129,7 +129,8 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
 
 
 @wallet.command()
-def audit() -> None:
+@click.option("--keep", is_flag=True, help="Keep the result for /health/integrity, as that of the nightly audit is.")
+def audit(*, keep: bool) -> None:
     """Prove the ledger; exit 1 and tell where it does not hold."""
     _environment()
     from app.once import json_line
@@ -138,6 +139,10 @@ def audit() -> None:
 
     load_settings(os.environ, needs=("DATABASE_URL",))
     report = asyncio.run(audit())
+    if keep:
+        from db.audit_results import keep_result
+
+        asyncio.run(keep_result(report))
     for finding in report.findings:
         click.echo(
             f"Does not hold: {finding.rule}, in {finding.count} places: {', '.join(finding.examples[:3])}", err=True
@@ -210,6 +215,36 @@ def list_staff() -> None:
         role = "operator" if login["superuser"] else "viewer"
         last = f"last seen {login['last_login']:%Y-%m-%d %H:%M} UTC" if login["last_login"] else "never signed in"
         click.echo(f"{login['username']}  {login['email']}  {role if login['active'] else 'disabled'}  {last}")
+
+
+@wallet.group()
+def user() -> None:
+    """People: what is kept about them."""
+
+
+@user.command("export")
+@click.argument("person")
+@click.option("--output", type=click.Path(dir_okay=False), help="A new file; standard output if not given.")
+def export_user(person: str, output: str | None) -> None:
+    """Everything that is kept about PERSON (email, phone number or id), as one JSON document."""
+    settings = _settings()
+    from app.once import export_person
+
+    asyncio.run(export_person(settings, person, output))
+
+
+@user.command("erase")
+@click.argument("person")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def erase_user(person: str, *, yes: bool) -> None:
+    """Erase PERSON (email, phone number or id) for good; refused while a wallet has money in it."""
+    settings = _settings()
+    from app.once import erase_person
+
+    if not yes:
+        click.confirm(f"Erase {person}? Nobody can undo this.", abort=True)
+    user_id = asyncio.run(erase_person(settings, person))
+    click.echo(f"Erased: {user_id}. Backups made before still have them.")
 
 
 @wallet.command()

@@ -25,6 +25,7 @@ from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
 from app.docs import OPENAPI, assets_route
 from app.images import Images, media_route
+from app.integrity import integrity_route
 from app.limits import RateLimiter
 from app.metrics import World, metrics_route
 from app.observed import Observed
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> Litestar:
             assets_route(),
             metrics_route(World(redis, lookout), settings.metrics.token),
             admin_route(bank, limiter, production=not settings.development, public_url=settings.public_url),
+            integrity_route(),
             workers_route(queue, production=not settings.development, public_url=settings.public_url),
             *([MailboxController] if settings.development else []),
         ],

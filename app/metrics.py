@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from app.auth import NotAuthenticated
 from app.readiness import Lookout
 from app.shared_metrics import FOLDER_VARIABLE
+from db.audit_results import age, last_result
 from db.engine import UNAVAILABLE
 from db.tables import Message
 from tasks.heartbeat import heartbeat_age
@@ -49,7 +50,7 @@ class World:
 
     async def families(self) -> list[Family]:
         """The metrics of this moment; those of a part that does not answer are left out."""
-        found = await asyncio.gather(self._parts(), self._sweep(), self._mail(), return_exceptions=True)
+        found = await asyncio.gather(self._parts(), self._sweep(), self._mail(), self._audit(), return_exceptions=True)
         families: list[Family] = []
         for each in found:
             if isinstance(each, list):
@@ -93,6 +94,16 @@ class World:
         for state in ("due", "later"):
             backlog.add_metric([state], row[state])
         return [backlog, _gauge("wallet_mail_oldest_due_seconds", "For how long the oldest was due.", row["oldest"])]
+
+    async def _audit(self) -> list[Family]:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            report = await last_result()
+        if report is None:
+            return []
+        return [
+            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(report.ok)),
+            _gauge("wallet_audit_age_seconds", "Since the last audit.", age(report).total_seconds()),
+        ]
 
 
 _NEVER = Sweep(started_at=datetime.fromtimestamp(0, UTC), updated_at=datetime.fromtimestamp(0, UTC))

@@ -48,7 +48,7 @@ class Profiles:
             TokenInvalid: there is no such person any more, so their token is worth nothing.
         """
         user = await User.select().where(User.id == user_id).first()
-        if user is None:
+        if user is None or user["erased_at"]:
             raise TokenInvalid()
         return UserView(
             id=user_id,
@@ -91,7 +91,9 @@ class Profiles:
         """The image before, and the person after."""
         async with transaction():
             # Locked, so that of two uploads at once the second removes what the first stored.
-            rows = await User.raw('SELECT profile_image FROM "user" WHERE id = {} FOR NO KEY UPDATE', user_id)
+            rows = await User.raw(
+                'SELECT profile_image FROM "user" WHERE id = {} AND erased_at IS NULL FOR NO KEY UPDATE', user_id
+            )
             if not rows:
                 raise TokenInvalid()
             if columns:

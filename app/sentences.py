@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 from app.demo import DemoFailed
 from app.environment import SettingsError
 from app.listen import PortTaken
+from app.personal_data import PersonError
 from app.staff import StaffError
 from app.supervisor import GivenUp
 from db.child import EmbeddedError
@@ -13,7 +14,17 @@ from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
 from tasks.metrics import MetricsPortTaken
 
-OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError, MetricsPortTaken, StaffError)
+OURS = (
+    SettingsError,
+    DemoFailed,
+    PortTaken,
+    GivenUp,
+    EmbeddedError,
+    MigrationError,
+    MetricsPortTaken,
+    StaffError,
+    PersonError,
+)
 
 
 def sentence(error: BaseException) -> str | None:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from litestar.types import Message, Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+Built = TypeVar("Built")
 
 BODY_MAX_BYTES = 64 * 1024
 
@@ -24,11 +23,11 @@ _HEADERS: Sequence[tuple[bytes, bytes]] = (
 )
 
 
-def at_first_visit(build: "Callable[[], ASGIApp]") -> "Callable[[], Awaitable[ASGIApp]]":
-    """The application that `build` makes, made in a thread when it is first asked for: the imports take long."""
-    built: asyncio.Future[ASGIApp] | None = None
+def at_first_visit(build: Callable[[], Built]) -> Callable[[], Awaitable[Built]]:
+    """What `build` makes, an application mostly, made in a thread when it is first asked for: the imports take long."""
+    built: asyncio.Future[Built] | None = None
 
-    async def app() -> "ASGIApp":
+    async def app() -> Built:
         nonlocal built
         if built is None:
             built = asyncio.ensure_future(asyncio.to_thread(build))

@@ -1,9 +1,13 @@
-"""Piccolo's migrations, run quietly, one transaction each, by as many processes at once as like to."""
+"""Piccolo's migrations, run quietly, one transaction each, while the API serves and however many start at once."""
 
-from contextlib import redirect_stdout
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, redirect_stdout
 from io import StringIO
-from itertools import chain
+from itertools import chain, count
 
+from asyncpg.exceptions import LockNotAvailableError
 from msgspec import Struct
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager
@@ -12,15 +16,25 @@ from piccolo.apps.user.piccolo_app import APP_CONFIG as STAFF_LOGINS
 from piccolo.conf.apps import MigrationModule
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as STAFF_SESSIONS
 
+from db.concurrent_index import make_index
 from db.engine import UNAVAILABLE, engine
 from db.piccolo_app import APP_CONFIG
-from db.transaction import transaction
+from db.transaction import CommitInDoubt, transaction
 
 # In this order. The logins and sessions of staff are Piccolo's own tables, with migrations of its own.
 APPS = (STAFF_LOGINS, STAFF_SESSIONS, APP_CONFIG)
 
 # Whoever migrates this database holds this PostgreSQL advisory lock; the number only has to be ours.
 LOCK = 0x57A11E7
+ASK_AGAIN_SECONDS = 0.1
+
+# A migration makes payments wait for so long at most, and leaves them alone for so long in between.
+LOCK_TIMEOUT_MS = 200
+PAUSE_SECONDS = 0.5
+# After how many attempts somebody is told: at once, after a minute and after a quarter of an hour, about.
+SAID_AT = (1, 100, 1_300)
+
+_log = logging.getLogger(__name__)
 
 
 class MigrationError(Exception):
@@ -39,18 +53,19 @@ async def migrate(database_url: str) -> list[str]:
     """
     Run every migration that has not run yet, and return their names.
 
-    A migration and the note that it has run are one commit, so there is no half of it after a crash.
+    A migration and the note that it has run are one commit, so there is no half of it after a crash. What its `INDEXES`
+    name is made before that, concurrently. One that can't have its locks is tried again until it can.
 
     Raises:
         MigrationError: one failed. Those before it stay.
         UNAVAILABLE: the database can't be reached.
     """
     engine().config["dsn"] = database_url
-    steps = _steps()
-    done: list[str] = []
-    while name := await _run_next(steps):
-        done.append(name)
-    return done
+    async with _alone():
+        missing = await _missing(_steps())
+        for step in missing:
+            await _run(step)
+    return [step.module.__name__ for step in missing]
 
 
 async def missing_changes() -> list[str]:
@@ -62,29 +77,64 @@ async def missing_changes() -> list[str]:
     return list(chain.from_iterable(change.statements for change in changes))
 
 
-async def _run_next(steps: list[Step]) -> str | None:
-    """Run the first migration that has not run; None when there is none left."""
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """
+    Be the only one who migrates this database for as long as the block runs.
+
+    Whoever has to wait asks again instead of waiting in a statement: an open statement would hold up an index that
+    whoever is first makes concurrently, which waits for everybody else's.
+    """
+    connection = await engine().get_new_connection()
+    try:
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):  # noqa: ASYNC110 another process has it
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        yield
+    finally:
+        await connection.close()  # and with it goes the lock
+
+
+async def _missing(steps: list[Step]) -> list[Step]:
+    """Those that have not run, in their order."""
     async with transaction():
-        # Held until the commit: another process waits here, and then sees what has run.
-        await Migration.raw("SELECT pg_advisory_xact_lock({})", LOCK)
         await Migration.create_table(if_not_exists=True)
         rows = await Migration.select(Migration.app_name, Migration.name)
-        already = {(row["app_name"], row["name"]) for row in rows}
-        step = next((step for step in steps if (step.app_name, step.id) not in already), None)
-        if step is None:
-            return None
-        name = step.module.__name__
+    already = {(row["app_name"], row["name"]) for row in rows}
+    return [step for step in steps if (step.app_name, step.id) not in already]
+
+
+async def _run(step: Step) -> None:
+    """
+    Run a migration, as often as it takes until it gets its locks.
+
+    Whoever waits for a whole table makes everybody wait who comes after, payments too. So it waits for a moment only,
+    gives everything back, and lets the others through before it asks again.
+    """
+    name = step.module.__name__
+    for attempt in count(1):
         try:
-            with redirect_stdout(StringIO()):
-                manager = await step.module.forwards()
-                if isinstance(manager, MigrationManager):
-                    await manager.run()
-        except UNAVAILABLE:
+            for index in getattr(step.module, "INDEXES", ()):
+                await make_index(index)
+            await _try(step)
+            return
+        except LockNotAvailableError:
+            if attempt in SAID_AT:
+                _log.warning("The migration %s waits for a lock that somebody holds; it goes on trying.", name)
+            await asyncio.sleep(PAUSE_SECONDS)
+        except (CommitInDoubt, *UNAVAILABLE):
             raise
         except Exception as error:
             raise MigrationError(f"The migration {name} failed and was rolled back: {error}") from error
+
+
+async def _try(step: Step) -> None:
+    async with transaction():
+        await Migration.raw(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+        with redirect_stdout(StringIO()):
+            manager = await step.module.forwards()
+            if isinstance(manager, MigrationManager):
+                await manager.run()
         await Migration.insert(Migration(name=step.id, app_name=step.app_name))
-        return name
 
 
 def _steps() -> list[Step]:

@@ -41,6 +41,7 @@ class User(Table, tablename="user"):
     profile_image = Varchar(length=64, null=True, default=None, help_text="File name under the media folder.")
     created_at = Timestamptz(default=TimestamptzNow())
     updated_at = Timestamptz(default=TimestamptzNow())
+    erased_at = Timestamptz(null=True, default=None, help_text="Since when nothing of the person is left but the row.")
 
 
 class Wallet(Table, tablename="wallet"):
@@ -195,3 +196,12 @@ class Message(Table, tablename="message"):
     sent_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
     request_id = Varchar(length=64, null=True, default=None)
+
+
+class AuditResult(Table, tablename="audit_result"):
+    """What an audit of the ledger has found. The last hundred are kept."""
+
+    id = BigSerial(primary_key=True)
+    ok = Boolean(default=False)
+    checked_at = Timestamptz(default=None)
+    report = JSONB()

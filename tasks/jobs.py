@@ -12,6 +12,7 @@ import logging
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class Tools:
     board: RateBoard
     delivery: Delivery
     rates: RatesSource
+    media_folder: Path
     development: bool
 
 
@@ -91,13 +93,13 @@ async def charge_fees(ctx: Context) -> dict[str, Any]:
 async def prove_ledger(ctx: Context) -> dict[str, Any]:
     """Audit the ledger."""
     async with _alive(ctx):
-        return _plain(await audit_and_keep(tools_of(ctx).redis))
+        return _plain(await audit_and_keep())
 
 
 async def forget_old(ctx: Context) -> dict[str, Any]:
     """Delete what nobody needs any more."""
     async with _alive(ctx):
-        return _plain(await clean_up())
+        return _plain(await clean_up(tools_of(ctx).media_folder))
 
 
 # Times are UTC; a sixth field is seconds. Each timeout and each number of attempts is said: SAQ's own are 10 seconds

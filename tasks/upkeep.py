@@ -2,18 +2,14 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
 import msgspec
-from msgspec import Struct
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from db.audit import audit
+from db.audit import AuditReport, audit
+from db.audit_results import forget_results, keep_result
 from db.tables import Message
-
-AUDIT_KEY = "wallet:audit"
+from tasks.old_images import forget_images
 
 # Small enough that a batch holds its locks for a moment only, with a pause in which others get their turn.
 BATCH = 1_000
@@ -30,17 +26,14 @@ _FORGOTTEN = {
 _log = logging.getLogger(__name__)
 
 
-class Audited(Struct, frozen=True, kw_only=True):
-    """The last audit, as it stands in Redis."""
+async def clean_up(media_folder: Path) -> dict[str, int]:
+    """
+    Delete, in batches, old idempotency keys, refresh tokens, messages, audit results, and images of nobody's.
 
-    at: datetime
-    ok: bool
-    report: Any
-
-
-async def clean_up() -> dict[str, int]:
-    """Delete old idempotency keys, expired refresh tokens and old messages in batches; how many of each."""
-    return {table: await _forget(table, condition) for table, condition in _FORGOTTEN.items()}
+    How many of each. A table whose rows are needed by no promise any more is here; the ledger never is.
+    """
+    gone = {table: await _forget(table, condition) for table, condition in _FORGOTTEN.items()}
+    return gone | {"audit_result": await forget_results(), "image": await forget_images(media_folder)}
 
 
 async def _forget(table: str, condition: str) -> int:
@@ -57,14 +50,10 @@ async def _forget(table: str, condition: str) -> int:
     return total
 
 
-async def audit_and_keep(redis: Redis) -> Audited:
-    """Prove the ledger, log an error if it does not hold, and keep the result under `wallet:audit`."""
+async def audit_and_keep() -> AuditReport:
+    """Prove the ledger, log an error if it does not hold, and write the result down where staff and alerts find it."""
     report = await audit()
-    audited = Audited(at=datetime.now(UTC), ok=report.ok, report=msgspec.to_builtins(report))
-    if not audited.ok:
-        _log.error("The ledger does not hold: %s", msgspec.json.encode(audited.report).decode())
-    try:
-        await redis.set(AUDIT_KEY, msgspec.json.encode(audited))
-    except (RedisError, OSError) as error:
-        _log.warning("The audit's result could not be kept: %s", type(error).__name__)
-    return audited
+    if not report.ok:
+        _log.error("The ledger does not hold: %s", msgspec.json.encode(report).decode())
+    await keep_result(report)
+    return report

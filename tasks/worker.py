@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context as Variables
 from functools import partial
+from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,6 +49,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     development: bool
     secret: str
     redis_url: str
+    media_folder: str = "media"
     pool: Pool = Pool()
     bank: Limits = Limits()
     locks: Lease = Lease()
@@ -136,6 +138,7 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
             board=board,
             delivery=Delivery(settings.secret, smtp, settings.sms),
             rates=settings.rates,
+            media_folder=Path(settings.media_folder),
             development=settings.development,
         )
 

@@ -193,6 +193,7 @@ async def test_the_documentation_tells_of_every_metric_and_of_no_other(client: h
     known = {name for name in types if not name.endswith("_created")}
     # Nothing is there to be told.
     known |= {"wallet_rate_age_seconds", "wallet_worker_heartbeat_age_seconds"}
+    known |= {"wallet_audit_holds", "wallet_audit_age_seconds"}
     assert documented() == known
 
 

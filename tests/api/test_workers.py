@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
@@ -46,9 +47,20 @@ async def queue(settings: Settings) -> AsyncIterator[RedisQueue]:
 
 
 @pytest.fixture
-def worker(queue: RedisQueue) -> Worker[Context]:
-    """A worker that takes a job when it is told to, by `process()`."""
-    return Worker(queue, functions=[forget_old, charge_fees], dequeue_timeout=5)
+def worker(queue: RedisQueue, tmp_path: Path) -> Worker[Context]:
+    """A worker that takes a job when it is told to, by `process()`; of its tools it has the media folder."""
+    worker: Worker[Context] = Worker(queue, functions=[forget_old, charge_fees], dequeue_timeout=5)
+    nothing = cast(Any, None)
+    worker.context["tools"] = Tools(  # type: ignore[typeddict-unknown-key]
+        redis=nothing,
+        bank=nothing,
+        board=nothing,
+        delivery=nothing,
+        rates=nothing,
+        media_folder=tmp_path,
+        development=True,
+    )
+    return worker
 
 
 @pytest.fixture
@@ -202,7 +214,13 @@ async def test_a_running_fee_sweep_shows_how_far_it_has_come(
     async with Redis.from_url(settings.redis_url) as redis:
         nothing = cast(Any, None)
         worker.context["tools"] = Tools(  # type: ignore[typeddict-unknown-key]
-            redis=redis, bank=cast(Any, Paused()), board=day.board, delivery=nothing, rates=nothing, development=True
+            redis=redis,
+            bank=cast(Any, Paused()),
+            board=day.board,
+            delivery=nothing,
+            rates=nothing,
+            media_folder=nothing,
+            development=True,
         )
         await worker.queue.enqueue("charge_fees", key="cron:charge_fees", timeout=0)
         running = asyncio.create_task(worker.process())

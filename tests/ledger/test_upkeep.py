@@ -1,15 +1,21 @@
 """Upkeep forgets what is old, keeps what is promised, and says when the ledger does not hold."""
 
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
-import msgspec
-from redis.asyncio import Redis
-
-from db.tables import IdempotencyKey, Message, RefreshToken, User
+from db.audit import AuditReport
+from db.audit_results import KEPT, keep_result, last_result
+from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, User
 from tasks import upkeep
-from tasks.upkeep import AUDIT_KEY, audit_and_keep, clean_up
+from tasks.upkeep import audit_and_keep, clean_up
+from tests.ledger.people import banks, performed, purses, receipts
 
 DAY = 86_400
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+NO_IMAGES = Path("/nowhere")
 
 
 async def used_keys(*, count: int, days_ago: float) -> None:
@@ -25,7 +31,7 @@ async def used_keys(*, count: int, days_ago: float) -> None:
 async def test_a_key_lives_longer_than_the_seven_days_that_are_promised(database: str) -> None:
     await used_keys(count=1, days_ago=7.9)
     await used_keys(count=1, days_ago=8.1)
-    assert (await clean_up())["idempotency_key"] == 1
+    assert (await clean_up(NO_IMAGES))["idempotency_key"] == 1
     assert await IdempotencyKey.count() == 1
     await IdempotencyKey.delete(force=True)  # it belongs to no transaction, which the audit would notice
 
@@ -40,7 +46,7 @@ async def test_a_refresh_token_is_forgotten_a_day_after_its_end(database: str) -
             user_id,
             days * DAY,
         )
-    assert (await clean_up())["refresh_token"] == 1
+    assert (await clean_up(NO_IMAGES))["refresh_token"] == 1
 
 
 async def test_a_message_is_forgotten_when_it_is_old_and_nobody_waits_for_it(database: str) -> None:
@@ -52,18 +58,57 @@ async def test_a_message_is_forgotten_when_it_is_old_and_nobody_waits_for_it(dat
             event,
             days,
         )
-    assert (await clean_up())["message"] == 1
+    assert (await clean_up(NO_IMAGES))["message"] == 1
     assert {row["event"] for row in await Message.select(Message.event)} == {"young", "owed"}
 
 
 async def test_everything_old_goes_in_batches(database: str) -> None:
     await used_keys(count=2 * upkeep.BATCH + 1, days_ago=9)
-    assert (await clean_up())["idempotency_key"] == 2 * upkeep.BATCH + 1
+    assert (await clean_up(NO_IMAGES))["idempotency_key"] == 2 * upkeep.BATCH + 1
 
 
-async def test_the_last_audit_is_kept_where_health_can_see_it(database: str, redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as redis:
-        assert (await audit_and_keep(redis)).ok
-        kept = msgspec.json.decode(await redis.get(AUDIT_KEY))
-    assert kept["ok"] is True
-    assert kept["report"]["findings"] == []
+async def test_an_audit_is_kept_in_the_database_and_the_last_hundred_stay(database: str, tmp_path: Path) -> None:
+    assert await last_result() is None
+    report = await audit_and_keep()
+    assert report.ok
+    assert await last_result() == report
+    for _ in range(KEPT + 1):
+        await keep_result(AuditReport(ok=False, checked_at=LONG_AGO, seconds=1, wallets=0, transactions=0, entries=0))
+    assert (await clean_up(tmp_path))["audit_result"] == 2
+    kept = await last_result()
+    assert kept
+    assert (kept.ok, kept.checked_at, await AuditResult.count()) == (False, LONG_AGO, KEPT)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_images_of_nobody_go_after_a_day(database: str, tmp_path: Path) -> None:
+    named, nameless, young = (f"{digit * 32}.png" for digit in "abc")
+    for name in (named, nameless, young, "README"):
+        (tmp_path / name).write_bytes(b"image")
+        if name != young:
+            os.utime(tmp_path / name, (0, 0))
+    await User.insert(User(email="a@x.kz", phone_number="+7", password_hash="x", profile_image=named))
+    assert (await clean_up(tmp_path))["image"] == 1
+    assert names_in(tmp_path) == {named, young, "README"}
+    assert (await clean_up(tmp_path / "not there"))["image"] == 0
+
+
+async def test_what_is_promised_stays_while_it_runs_beside_payments(
+    patient_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Every key of these payments still answers the same afterwards, and everything old is gone."""
+    async with banks(1, redis_url) as (bank,):
+        await used_keys(count=2 * upkeep.BATCH + 1, days_ago=9)
+        alice, bob = await purses(2, holding="1000.00", bank=bank)
+        orders = [alice.send("1.00", bob, key=f"k{number}") for number in range(200)]
+        paying = asyncio.create_task(performed(bank, orders))
+        gone = await clean_up(tmp_path)
+        paid = receipts(await paying)
+        await clean_up(tmp_path)
+        again = receipts(await performed(bank, [alice.send("1.00", bob, key=f"k{number}") for number in range(200)]))
+        assert gone["idempotency_key"] == 2 * upkeep.BATCH + 1
+        assert [each.transaction for each in paid] == [each.transaction for each in again]
+        assert await alice.balance() == "800.00"

@@ -1,0 +1,138 @@
+"""Migrations while the API serves: payments pass whoever waits for a table, and indexes come beside the writers."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import asyncpg
+import pytest
+from asyncpg.exceptions import UniqueViolationError
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.conf.apps import MigrationModule
+
+from db import migrate as migrations
+from db.concurrent_index import ConcurrentIndex, make_index
+from db.migrate import MigrationError, Step, migrate
+from db.tables import Wallet
+from tests.ledger.people import banks, connected, purses, until, until_waiting
+
+
+def scratch(monkeypatch: pytest.MonkeyPatch, *statements: str, indexes: tuple[ConcurrentIndex, ...] = ()) -> None:
+    """One more migration, behind all others."""
+
+    async def forwards() -> MigrationManager:
+        manager = MigrationManager(migration_id="9999", app_name="db")
+
+        async def run() -> None:
+            for statement in statements:
+                await Wallet.raw(statement)
+
+        manager.add_raw(run)
+        return manager
+
+    module = SimpleNamespace(__name__="db_9999_scratch", ID="9999", forwards=forwards, INDEXES=indexes)
+    steps = [*migrations._steps(), Step("db", "9999", cast(MigrationModule, module))]
+    monkeypatch.setattr(migrations, "_steps", lambda: steps)
+
+
+async def indexes(connection: asyncpg.Connection, name: str) -> list[bool]:
+    """Of each index with this name, whether it is valid."""
+    rows = await connection.fetch(
+        "SELECT indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relname = $1", name
+    )
+    return [row["indisvalid"] for row in rows]
+
+
+async def test_a_payment_passes_a_migration_that_waits_for_a_long_transaction(
+    patient_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The long transaction ends only after the payment has come through, and then the migration finishes by itself."""
+    scratch(monkeypatch, 'ALTER TABLE "wallet" ADD COLUMN "scratch" int')
+    async with banks(1, redis_url) as (bank,), connected(patient_database) as reader:
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+        async with reader.transaction():
+            await reader.fetch('SELECT count(*) FROM "wallet"')
+            migrating = asyncio.create_task(migrate(patient_database))
+            await until_waiting(patient_database)
+            for _ in range(3):
+                async with asyncio.timeout(60):
+                    await bank.perform(alice.send("10.00", bob))
+            assert (await alice.balance(), await bob.balance()) == ("70.00", "130.00")
+            assert not migrating.done()
+        async with asyncio.timeout(60):
+            assert await migrating == ["db_9999_scratch"]
+        assert "db_9999_scratch waits for a lock" in caplog.text
+        await bank.perform(bob.send("30.00", alice))  # what was planned before the column came still works
+
+
+async def test_an_index_comes_while_a_writer_holds_rows_and_others_write_on(
+    patient_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch(monkeypatch, indexes=(ConcurrentIndex(name="scratch_index", on='"wallet" ("name")'),))
+    async with banks(1, redis_url) as (bank,), connected(patient_database) as writer:
+        alice, bob = await purses(2, holding="100.00", bank=bank)
+        async with writer.transaction():
+            # It has written to the table, so the index waits for its end.
+            await writer.execute('UPDATE "wallet" SET "name" = "name" WHERE "system" = \'cash\'')
+            migrating = asyncio.create_task(migrate(patient_database))
+            await until_waiting(patient_database)
+            assert await indexes(writer, "scratch_index") == [False]
+            for _ in range(3):
+                await bank.perform(alice.send("10.00", bob))
+            assert not migrating.done()
+        async with asyncio.timeout(60):
+            assert await migrating == ["db_9999_scratch"]
+        assert await indexes(writer, "scratch_index") == [True]
+        assert (await alice.balance(), await bob.balance()) == ("70.00", "130.00")
+
+
+async def test_what_a_broken_attempt_has_left_is_made_anew(database: str) -> None:
+    index = ConcurrentIndex(name="scratch_index", on='"wallet" ("name")', unique=True)
+    async with connected(database) as connection:
+        with pytest.raises(UniqueViolationError):  # system wallets share their names, so it leaves an invalid index
+            await connection.execute(index.statement)
+        assert await indexes(connection, "scratch_index") == [False]
+        plain = ConcurrentIndex(name="scratch_index", on='"wallet" ("name")')
+        assert await make_index(plain) is True
+        assert await indexes(connection, "scratch_index") == [True]
+        assert await make_index(plain) is False
+
+
+async def test_an_index_that_the_rows_refuse_leaves_nothing_behind(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch(monkeypatch, indexes=(ConcurrentIndex(name="scratch_index", on='"wallet" ("name")', unique=True),))
+    with pytest.raises(MigrationError, match="db_9999_scratch failed"):
+        await migrate(database)
+    async with connected(database) as connection:
+        assert await indexes(connection, "scratch_index") == []
+
+
+async def test_whoever_migrates_second_waits_and_finds_nothing_to_do(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index in the making waits for everybody who was there before: the second one must not be among them."""
+    scratch(
+        monkeypatch,
+        'ALTER TABLE "wallet" ADD COLUMN "scratch" int',
+        indexes=(ConcurrentIndex(name="scratch_index", on='"wallet" ("name")'),),
+    )
+    async with connected(database) as writer, connected(database) as looker:
+        async with writer.transaction():
+            await writer.execute('UPDATE "wallet" SET "name" = "name" WHERE "system" = \'cash\'')
+            first = asyncio.create_task(migrate(database))
+            await until_waiting(database)
+            second = asyncio.create_task(migrate(database))
+
+            async def has_asked() -> Any:
+                return (
+                    await looker.fetchval(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
+                        " AND query LIKE '%pg_try_advisory_lock%'"
+                    )
+                    == 2
+                )
+
+            await until(has_asked)
+        async with asyncio.timeout(60):
+            assert (await first, await second) == (["db_9999_scratch"], [])
