@@ -29,6 +29,7 @@ from app.limits import RateLimiter
 from app.metrics import World, metrics_route
 from app.observed import Observed
 from app.passwords import Passwords
+from app.payment_limits import PaymentLimits
 from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> Litestar:
     images = Images(media_folder, public_url=settings.public_url)
     passwords = Passwords()
     limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
+    payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
     people = People(
         tokens=tokens,
         passwords=passwords,
@@ -89,9 +91,16 @@ def create_app(settings: Settings) -> Litestar:
             await stack.enter_async_context(locks.running())
             await stack.enter_async_context(bank.running())
             await stack.enter_async_context(lookout.running())
+            await stack.enter_async_context(payment_limits.running())
             yield
 
-    objects = {"bank": bank, "people": people, "redis": redis, "lookout": lookout}
+    objects = {
+        "bank": bank,
+        "payment_limits": payment_limits,
+        "people": people,
+        "redis": redis,
+        "lookout": lookout,
+    }
     routes: list[Any] = [UsersController, WalletsController, PaymentsController, BulkController, HealthController]
     app = Litestar(
         route_handlers=[
