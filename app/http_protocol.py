@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from app.http_bounds import BoundedProtocol
 
 # Those with a meaning for the connection, and answers that have no body, are uvicorn's.
 _OF_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
@@ -11,7 +13,7 @@ _WITHOUT_BODY = frozenset({204, 304})
 _WHOLE_MAX = 64 * 1024
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(BoundedProtocol):
     """
     Sends head and body together, where the body comes in one piece and its length is known.
 

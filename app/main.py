@@ -23,6 +23,7 @@ from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
+from app.cors import across_origins
 from app.docs import OPENAPI, assets_route
 from app.images import Images, media_route
 from app.limits import RateLimiter
@@ -125,7 +126,9 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=OPENAPI,
         logging_config=log_config(settings.log, production=not settings.development),
     )
-    app.asgi_handler = Observed(app.asgi_handler, RequestLog(settings.log, production=not settings.development))
+    production = not settings.development
+    inner = across_origins(app.asgi_handler, settings.http.origins)
+    app.asgi_handler = Observed(inner, RequestLog(settings.log, production=production), production=production)
     app.state.tokens = tokens
     app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)
