@@ -16,6 +16,8 @@ _TLS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 ANSWER: Headers = (*_EVERYWHERE, (b"cache-control", b"no-store"), _NOTHING)
 """Of an answer of the API: tokens and money are kept in no cache."""
 
+PRODUCTION_ANSWER: Headers = (*ANSWER, _TLS_ONLY)
+
 _API = ("/users", "/api/v1/users")
 
 
@@ -27,7 +29,7 @@ def security_headers(*, production: bool) -> Callable[[str, Iterable[tuple[bytes
     Pages have a policy of their own, which is kept, and get what is missing.
     """
     production_only = (_TLS_ONLY,) if production else ()
-    answer = (*ANSWER, *production_only)
+    answer = PRODUCTION_ANSWER if production else ANSWER
     page = (*_EVERYWHERE, _NOTHING, *production_only)
 
     def with_security(path: str, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
