@@ -76,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # Of all requests so far; and of the one that comes in several pieces, what was not its body.
     _body_bytes = 0
     _pieces_of: Any = None
-    _other_bytes = _body_bytes_before = _body_bytes_begun = 0
+    _other_bytes = _body_bytes_begun = 0
     # What `look` has seen the last time.
     _awaited: Any = None
     _awaited_since = 0.0
@@ -95,11 +95,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
+        cycle_before, body_bytes_before = self.cycle, self._body_bytes
         self._long_read = len(data) > HEAD_MAX_BYTES
         super().data_received(data)
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:  # there is more to come
-            self._piece_read(len(data))
+            other_bytes = len(data) - (self._body_bytes - body_bytes_before)
+            self._piece_read(other_bytes, alone=cycle is cycle_before)
 
     def on_headers_complete(self) -> None:
         """The head is there; raising makes uvicorn call `send_400_response`."""
@@ -156,19 +158,21 @@ class BoundedProtocol(HttpToolsProtocol):
             return self.scope if cycle.response_complete else None
         return self.scope if cycle.more_body and not self.flow.read_paused else None
 
-    def _piece_read(self, size: int) -> None:
-        """Keep count of a request that comes in several pieces: heads, trailers and what stands between chunks."""
+    def _piece_read(self, other_bytes: int, *, alone: bool) -> None:
+        """
+        Keep count of a request that comes in several pieces: of its head, trailers and what stands between chunks.
+
+        A piece that was not `alone` also had other requests, or a whole head, in it, which are not told apart here.
+        """
         if self.transport.is_closing():
             return
-        in_body = self.cycle is not None and self.cycle.scope is self.scope
         if self._pieces_of is not self.scope:
-            self._pieces_of, self._other_bytes = self.scope, 0 if in_body else size
-            self._body_bytes_begun = self._body_bytes_before = self._body_bytes
-            return
-        self._other_bytes += size - (self._body_bytes - self._body_bytes_before)
-        self._body_bytes_before = self._body_bytes
+            self._pieces_of, self._other_bytes, self._body_bytes_begun = self.scope, 0, self._body_bytes
+            other_bytes = other_bytes if alone else 0
+        self._other_bytes += other_bytes
         body_bytes = self._body_bytes - self._body_bytes_begun
         if self._other_bytes > HEAD_MAX_BYTES + _FRAMING_MAX * body_bytes:
+            in_body = self.cycle is not None and self.cycle.scope is self.scope
             self._refuse(_NOT_HTTP if in_body else _HEAD_TOO_LARGE)
 
     def _head_bytes(self) -> int:
