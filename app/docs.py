@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
@@ -22,7 +22,8 @@ _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=ut
 # As wide as the three need it: they write styles and read the document, and load nothing from elsewhere.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
-    " font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'"
+    " font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
 )
 
 _PAGE = """<!doctype html>
@@ -31,7 +32,6 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>{title}: {viewer}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
 <link rel="icon" href="data:,">
 {styles}
 </head>
@@ -63,7 +63,6 @@ class Viewer(OpenAPIRenderPlugin):
             title=openapi_schema["info"]["title"],
             viewer=self.title,
             name=self.name,
-            policy=_POLICY,
             styles="\n".join(f'<link rel="stylesheet" href="{_asset(each)}">' for each in [*self.styles, "page.css"]),
             links="".join([*links, f'<a href="{PATH}/openapi.json">openapi.json</a>']),
             document=f"{PATH}/openapi.json",
@@ -85,7 +84,9 @@ OPENAPI = OpenAPIConfig(
         "Electronic wallets in KZT, EUR and USD: deposit, withdraw, and send money to any wallet number, across"
         " currencies at a live rate. Refusals are problem documents (RFC 9457) with a stable `code`."
     ),
-    path=PATH,
+    openapi_router=Router(
+        PATH, route_handlers=[], include_in_schema=False, response_headers={"Content-Security-Policy": _POLICY}
+    ),
     render_plugins=VIEWERS,
     use_handler_docstrings=True,
     security=[{"bearer": []}],

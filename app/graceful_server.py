@@ -1,18 +1,23 @@
 """An HTTP server that leaves without slamming the door: whoever the kernel has let in is answered."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 from uvicorn import Config, Server
 
 from app.http_protocol import HttpProtocol
 
+log = logging.getLogger(__name__)
+
 # Whoever has just connected is about to ask; a connection that has said nothing for so long is closed.
 FIRST_REQUEST_SECONDS = 1.0
+LOOK_EVERY = 10  # ticks, of a tenth of a second
 CLOSE = (b"connection", b"close")
 
 
@@ -47,6 +52,8 @@ class GracefulServer(Server):
         if self._linger_until is not None:
             self._say_farewell()
             self.should_exit |= time.monotonic() >= self._linger_until
+        if counter % LOOK_EVERY == 0:
+            self._hang_up_on_the_slow()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -78,11 +85,19 @@ class GracefulServer(Server):
             if connection.cycle is not None and not connection.cycle.response_started:
                 connection.cycle.keep_alive = False
 
+    def _hang_up_on_the_slow(self) -> None:
+        now = time.monotonic()
+        if slow := sum(connection.look(now) for connection in self._connections()):
+            log.info("hung up on %d clients that were too slow", slow)
+
     def _connections(self) -> list[HttpProtocol]:
         return [each for each in self.server_state.connections if isinstance(each, HttpProtocol)]
 
     def _new_protocol(self) -> HttpProtocol:
-        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+        make: Any = self.config.http_protocol_class
+        made = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        assert isinstance(made, HttpProtocol)
+        return made
 
 
 def _waiting_at(listener: socket.socket) -> Iterator[socket.socket]:

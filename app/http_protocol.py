@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from app.http_bounds import BoundedProtocol
+from app.security_headers import ANSWER, PRODUCTION_ANSWER
 
 # Those with a meaning for the connection, and answers that have no body, are uvicorn's.
 _OF_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
@@ -11,7 +14,10 @@ _WITHOUT_BODY = frozenset({204, 304})
 _WHOLE_MAX = 64 * 1024
 
 
-class HttpProtocol(HttpToolsProtocol):
+_RUNS = [(run, b"".join(b"%s: %s\r\n" % field for field in run)) for run in (PRODUCTION_ANSWER, ANSWER)]
+
+
+class HttpProtocol(BoundedProtocol):
     """
     Sends head and body together, where the body comes in one piece and its length is known.
 
@@ -50,7 +56,15 @@ class _Cycle(RequestResponseCycle):
         if self.scope["method"] == "HEAD" or not self.keep_alive:
             return None
         pieces, lines = [STATUS_LINE[status]], 2  # with the empty one behind the headers
-        for headers in (self.default_headers, start["headers"]):
+        own = start["headers"]
+        # What every answer of the API has stands before its last header, and is put together already.
+        for run, joined in _RUNS:
+            if tuple(own[-len(run) - 1 : -1]) == run:
+                pieces.append(joined)
+                lines += len(run)
+                own = [*own[: -len(run) - 1], own[-1]]
+                break
+        for headers in (self.default_headers, own):
             for name, value in headers:
                 if name in _OF_CONNECTION:
                     return None

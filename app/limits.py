@@ -25,9 +25,11 @@ ANSWER_SECONDS = 1.0
 class RateLimits(Struct, frozen=True, kw_only=True):
     """How many are let through in a window; 0 switches a limit off. Those by address are off in development."""
 
+    payments_per_user: int = 600_000  # in a minute; each transfer of a bulk counts
     sign_ins_per_phone: int = 30  # in a quarter of an hour
     sign_ins_per_address: int = 100  # in a quarter of an hour
     refreshes_per_address: int = 300  # in a quarter of an hour
+    refreshes_per_user: int = 100  # in a quarter of an hour
     codes_per_phone: int = 20  # in an hour
     codes_per_email: int = 20  # in an hour
     codes_per_address: int = 60  # in an hour
@@ -37,20 +39,54 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     staff_sign_ins_per_address: int = 60  # in a quarter of an hour
 
 
+class Standing(Struct, frozen=True):
+    """How much of a limit is left, and for how many seconds that holds."""
+
+    policy: str
+    most: int
+    window_seconds: int
+    left: int
+    seconds: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of draft-ietf-httpapi-ratelimit-headers-10."""
+        return {
+            "RateLimit": f'"{self.policy}";r={self.left};t={self.seconds}',
+            "RateLimit-Policy": f'"{self.policy}";q={self.most};w={self.window_seconds}',
+        }
+
+
+class Visitor(Struct, kw_only=True):
+    """From where a request comes, and of all limits that have counted it the one of which least is left."""
+
+    address: str
+    tightest: Standing | None = None
+
+    def told(self, standing: Standing) -> None:
+        """One limit has counted the request."""
+        if self.tightest is None or standing.left < self.tightest.left:
+            self.tightest = standing
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer says of limits: nothing where none has counted."""
+        return self.tightest.headers if self.tightest else {}
+
+
 class RateLimited(Refusal):
-    """Too many requests of one kind. The headers are those of draft-ietf-httpapi-ratelimit-headers-10."""
+    """Too many requests of one kind."""
 
     status = 429
     code = "rate_limited"
     title = "Too many requests."
 
     def __init__(self, policy: str, *, most: int, window_seconds: int, wait_seconds: int) -> None:
-        self.headers: Mapping[str, str] = {
-            "Retry-After": str(wait_seconds),
-            "RateLimit": f'"{policy}";r=0;t={wait_seconds}',
-            "RateLimit-Policy": f'"{policy}";q={most};w={window_seconds}',
-        }
-        super().__init__(f"At most {most} in {window_seconds // 60} minutes. Try again in {wait_seconds} seconds.")
+        standing = Standing(policy, most=most, window_seconds=window_seconds, left=0, seconds=wait_seconds)
+        self.headers: Mapping[str, str] = {"Retry-After": str(wait_seconds), **standing.headers}
+        minutes = window_seconds // 60
+        window = "a minute" if minutes <= 1 else f"{minutes} minutes"
+        super().__init__(f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
 
 
 class _Count(Struct, frozen=True):
@@ -63,8 +99,7 @@ class _Count(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        # A digest: keys stay short whatever was sent, and nobody's address stands in them.
-        return f"wallet:limit:{self.policy}:{sha256(self.who.encode()).hexdigest()[:32]}"
+        return limit_key(self.policy, self.who)
 
 
 class RateLimiter:
@@ -83,37 +118,44 @@ class RateLimiter:
         self._asks_again_at = 0.0
         self._quiet_until = 0.0
 
-    async def sign_in(self, phone_number: str, address: str) -> None:
+    async def sign_in(self, phone_number: str, visitor: Visitor) -> None:
         """Count a sign-in. Raises `RateLimited`, as do the others."""
         most = self._limits
         await self._count(
+            visitor,
             _Count("sign-ins-per-phone", phone_number, most.sign_ins_per_phone, QUARTER_SECONDS),
-            self._address("sign-ins-per-address", address, most.sign_ins_per_address, QUARTER_SECONDS),
+            self._address("sign-ins-per-address", visitor, most.sign_ins_per_address, QUARTER_SECONDS),
         )
 
-    async def refresh(self, address: str) -> None:
-        """Count an exchange of a refresh token."""
+    async def refresh(self, visitor: Visitor) -> None:
+        """Count an exchange of whatever was sent as a refresh token."""
         most = self._limits.refreshes_per_address
-        await self._count(self._address("refreshes-per-address", address, most, QUARTER_SECONDS))
+        await self._count(visitor, self._address("refreshes-per-address", visitor, most, QUARTER_SECONDS))
 
-    async def code(self, email: str, phone_number: str, address: str) -> None:
+    async def refresh_of(self, user_id: UUID, visitor: Visitor) -> None:
+        """Count an exchange of a refresh token that is one of ours: each makes a row, from however many addresses."""
+        most = self._limits.refreshes_per_user
+        await self._count(visitor, _Count("refreshes-per-user", str(user_id), most, QUARTER_SECONDS))
+
+    async def code(self, email: str, phone_number: str, visitor: Visitor) -> None:
         """Count a code that is about to be sent, or a notice in its place."""
         most = self._limits
         await self._count(
+            visitor,
             _Count("codes-per-email", email, most.codes_per_email, HOUR_SECONDS),
             _Count("codes-per-phone", phone_number, most.codes_per_phone, HOUR_SECONDS),
-            self._address("codes-per-address", address, most.codes_per_address, HOUR_SECONDS),
+            self._address("codes-per-address", visitor, most.codes_per_address, HOUR_SECONDS),
         )
 
-    async def verification(self, address: str) -> None:
-        """Count a try at a code."""
+    async def verification(self, visitor: Visitor) -> None:
+        """Count a try at a code. Each session has five tries besides: see `app.codes`."""
         most = self._limits.verifications_per_address
-        await self._count(self._address("verifications-per-address", address, most, QUARTER_SECONDS))
+        await self._count(visitor, self._address("verifications-per-address", visitor, most, QUARTER_SECONDS))
 
-    async def password_check(self, user_id: UUID) -> None:
+    async def password_check(self, user_id: UUID, visitor: Visitor) -> None:
         """Count a try at the current password by someone who is signed in."""
         most = self._limits.password_checks_per_user
-        await self._count(_Count("password-checks-per-user", str(user_id), most, HOUR_SECONDS))
+        await self._count(visitor, _Count("password-checks-per-user", str(user_id), most, HOUR_SECONDS))
 
     async def staff_sign_in(self, username: str, address: str) -> None:
         """Count a sign-in to the admin: by address in development too, since nobody signs in there by the hundred."""
@@ -122,12 +164,12 @@ class RateLimiter:
         places = _Count(
             "staff-sign-ins-per-address", network(address), most.staff_sign_ins_per_address, QUARTER_SECONDS
         )
-        await self._count(names, places)
+        await self._count(Visitor(address=address), names, places)
 
-    def _address(self, policy: str, address: str, most: int, window_seconds: int) -> _Count:
-        return _Count(policy, network(address), most if self._per_address else 0, window_seconds)
+    def _address(self, policy: str, visitor: Visitor, most: int, window_seconds: int) -> _Count:
+        return _Count(policy, network(visitor.address), most if self._per_address else 0, window_seconds)
 
-    async def _count(self, *counts: _Count) -> None:
+    async def _count(self, visitor: Visitor, *counts: _Count) -> None:
         active = [count for count in counts if count.most]
         if not active or monotonic() < self._asks_again_at:
             return
@@ -143,15 +185,20 @@ class RateLimiter:
             self._say_once_a_minute(error)
             return
         for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):
-            if used > count.most:
-                raise RateLimited(
-                    count.policy, most=count.most, window_seconds=count.window_seconds, wait_seconds=max(wait, 1)
-                )
+            policy, most, window, seconds = count.policy, count.most, count.window_seconds, max(wait, 1)
+            if used > most:
+                raise RateLimited(policy, most=most, window_seconds=window, wait_seconds=seconds)
+            visitor.told(Standing(policy, most=most, window_seconds=window, left=most - used, seconds=seconds))
 
     def _say_once_a_minute(self, error: Exception) -> None:
         if monotonic() >= self._quiet_until:
             self._quiet_until = monotonic() + 60
             log.warning("rate limits do not apply: Redis does not answer (%s)", type(error).__name__)
+
+
+def limit_key(policy: str, who: str) -> str:
+    """Where Redis counts. A digest: keys stay short whatever was sent, and nobody's address stands in them."""
+    return f"wallet:limit:{policy}:{sha256(who.encode()).hexdigest()[:32]}"
 
 
 def network(address: str) -> str:

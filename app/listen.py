@@ -8,9 +8,11 @@ import socket
 import sys
 import threading
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from app.cors import check_origin
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -23,22 +25,39 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class Http(Struct, frozen=True, kw_only=True):
-    """How a proxy and the API get along."""
+    """How clients, proxies and the API get along."""
 
     trusted_proxies: str = ""
     """Addresses or networks, with commas between: their X-Forwarded-For and X-Forwarded-Proto are believed."""
+    allowed_origins: str = ""
+    """Exact origins with commas between, as https://shop.example: browsers let pages from there use the API."""
+    request_seconds: Annotated[float, Meta(ge=1)] = 20
+    """So long a request may take to arrive, and an answer to be read any further; a body longer, if it keeps coming."""
+    connections_max: Annotated[int, Meta(ge=1)] = 10_000
+    """Of one process; whoever comes beyond it is turned away."""
     linger_seconds: float = 0
     """How long a process that was told to stop still accepts requests, while /health/ready sends proxies elsewhere."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` where a proxy is none: uvicorn would silently trust nobody."""
+        """Raises `ValueError` where a proxy or an origin is none: nobody would be trusted, and nobody told."""
         for proxy in self.proxies:
             ip_network(proxy)
+        for origin in self.origins:
+            check_origin(origin)
 
     @property
     def proxies(self) -> list[str]:
         """Each of the trusted addresses and networks."""
-        return [proxy.strip() for proxy in self.trusted_proxies.split(",") if proxy.strip()]
+        return _parts(self.trusted_proxies)
+
+    @property
+    def origins(self) -> list[str]:
+        """Each of the allowed origins."""
+        return _parts(self.allowed_origins)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class PortTaken(Exception):
@@ -85,14 +104,17 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     import uvicorn
 
     from app.graceful_server import GracefulServer
+    from app.http_bounds import Bounds
     from app.http_protocol import HttpProtocol
     from app.main import create_app
 
     app = create_app(settings)
+    bounds = Bounds(request_seconds=settings.http.request_seconds, connections_max=settings.http.connections_max)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=HttpProtocol,
+        http=HttpProtocol.within(bounds),
+        ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,  # its lines come out as all others do

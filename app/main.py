@@ -23,6 +23,7 @@ from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
+from app.cors import across_origins
 from app.docs import OPENAPI, assets_route
 from app.images import Images, media_route
 from app.integrity import integrity_route
@@ -30,6 +31,7 @@ from app.limits import RateLimiter
 from app.metrics import World, metrics_route
 from app.observed import Observed
 from app.passwords import Passwords
+from app.payment_limits import PaymentLimits
 from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> Litestar:
     images = Images(media_folder, public_url=settings.public_url)
     passwords = Passwords()
     limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
+    payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
     people = People(
         tokens=tokens,
         passwords=passwords,
@@ -90,9 +93,16 @@ def create_app(settings: Settings) -> Litestar:
             await stack.enter_async_context(locks.running())
             await stack.enter_async_context(bank.running())
             await stack.enter_async_context(lookout.running())
+            await stack.enter_async_context(payment_limits.running())
             yield
 
-    objects = {"bank": bank, "people": people, "redis": redis, "lookout": lookout}
+    objects = {
+        "bank": bank,
+        "payment_limits": payment_limits,
+        "people": people,
+        "redis": redis,
+        "lookout": lookout,
+    }
     routes: list[Any] = [UsersController, WalletsController, PaymentsController, BulkController, HealthController]
     app = Litestar(
         route_handlers=[
@@ -118,7 +128,9 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=OPENAPI,
         logging_config=log_config(settings.log, production=not settings.development),
     )
-    app.asgi_handler = Observed(app.asgi_handler, RequestLog(settings.log, production=not settings.development))
+    production = not settings.development
+    inner = across_origins(app.asgi_handler, settings.http.origins)
+    app.asgi_handler = Observed(inner, RequestLog(settings.log, production=production), production=production)
     app.state.tokens = tokens
     app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -10,18 +10,21 @@ from structlog.contextvars import bind_contextvars
 from app import http_metrics
 from app.request_id import new_request_id
 from app.request_log import CUT_OFF, RequestLog, route_of
+from app.security_headers import security_headers
 
 
 class Observed:
     """
-    Puts `X-Request-ID` on the answer and on every line logged meanwhile, counts the request, and logs how it ended.
+    Puts `X-Request-ID` and what browsers are to heed on the answer, the id on every line logged
+    meanwhile, counts the request, and logs how it ended.
 
     One layer for all of it, around everything: a path that no route has is seen too, and a payment passes it once.
     """
 
-    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog, *, production: bool) -> None:
         self._app = app
         self._log = log
+        self._with_security = security_headers(production=production)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, however that ends."""
@@ -38,7 +41,8 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", header)]
+                message["headers"] = headers = self._with_security(scope["path"], message["headers"])
+                headers.append((b"x-request-id", header))
             await send(message)
 
         otherwise = 500

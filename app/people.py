@@ -6,11 +6,11 @@ import msgspec
 from saq import Queue
 
 from app import refresh
-from app.auth import TokenInvalid, Tokens, WrongCredentials
+from app.auth import REFRESH, TokenInvalid, Tokens, WrongCredentials
 from app.codes import Codes, Session
 from app.contacts import claimed_phone_number, email_address, phone_number
 from app.images import Images
-from app.limits import RateLimiter
+from app.limits import RateLimiter, Visitor
 from app.passwords import Passwords, WrongPassword
 from app.profiles import Profiles, UserView
 from app.refresh import TokenPair
@@ -46,7 +46,7 @@ class People:
         self._phone_region = phone_region
         self._development = development
 
-    async def register(self, *, email: str, phone: str, password: str, address: str) -> Session:
+    async def register(self, *, email: str, phone: str, password: str, visitor: Visitor) -> Session:
         """
         Start a registration and send its code.
 
@@ -55,7 +55,7 @@ class People:
         """
         email = email_address(email, development=self._development)
         phone = phone_number(phone, region=self._phone_region)
-        await self._limiter.code(email, phone, address)
+        await self._limiter.code(email, phone, visitor)
         password_hash = await self._passwords.hash(password)
         registration = Registration(user_id=uuid4(), email=email, phone_number=phone, password_hash=password_hash)
         owners = await owners_of(registration)
@@ -82,7 +82,7 @@ class People:
         await self._messages.hasten(self._queue)
         return session
 
-    async def confirm_registration(self, *, session_id: UUID, code: str, address: str) -> UserView:
+    async def confirm_registration(self, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
         """
         Make the person who was pending.
 
@@ -90,7 +90,7 @@ class People:
             InvalidCode: the code does not confirm this session.
             UserExists: another registration with this email or phone was confirmed first.
         """
-        await self._limiter.verification(address)
+        await self._limiter.verification(visitor)
         async with self._codes.redeemed("registration", session_id, code) as pending:
             registration = msgspec.json.decode(pending, type=Registration)
             async with transaction():
@@ -102,7 +102,7 @@ class People:
         # Known without asking: the person exists now, even if the database is lost before it can say so.
         return UserView(id=registration.user_id, email=registration.email, phone_number=registration.phone_number)
 
-    async def sign_in(self, *, phone: str, password: str, address: str) -> TokenPair:
+    async def sign_in(self, *, phone: str, password: str, visitor: Visitor) -> TokenPair:
         """
         The first pair of tokens.
 
@@ -110,7 +110,7 @@ class People:
             WrongCredentials: unknown phone and wrong password alike, after the same work.
         """
         phone = claimed_phone_number(phone, region=self._phone_region)
-        await self._limiter.sign_in(phone, address)
+        await self._limiter.sign_in(phone, visitor)
         found = await User.select(User.id, User.password_hash).where(User.phone_number == phone).first()
         matches = await self._passwords.match(found["password_hash"] if found else None, password)
         if not (matches and found):
@@ -120,25 +120,26 @@ class People:
             raise WrongCredentials()
         return pair
 
-    async def refresh(self, token: str, *, address: str) -> TokenPair:
+    async def refresh(self, token: str, *, visitor: Visitor) -> TokenPair:
         """The next pair; refused as `app.refresh.rotate` says."""
-        await self._limiter.refresh(address)
+        await self._limiter.refresh(visitor)
+        await self._limiter.refresh_of(self._tokens.read(token, REFRESH).user_id, visitor)
         return await refresh.rotate(self._tokens, token)
 
-    async def change_password(self, user_id: UUID, *, password: str, new_password: str, address: str) -> Session:
+    async def change_password(self, user_id: UUID, *, password: str, new_password: str, visitor: Visitor) -> Session:
         """
         Start a change of password and send its code.
 
         Raises:
             WrongPassword: `password` is not the current one.
         """
-        await self._limiter.password_check(user_id)
+        await self._limiter.password_check(user_id, visitor)
         user = await User.select(User.email, User.phone_number, User.password_hash).where(User.id == user_id).first()
         if user is None:
             raise TokenInvalid()
         if not await self._passwords.match(user["password_hash"], password):
             raise WrongPassword()
-        await self._limiter.code(user["email"], user["phone_number"], address)
+        await self._limiter.code(user["email"], user["phone_number"], visitor)
         new_hash = await self._passwords.hash(new_password)
         session, code = await self._codes.open("password", new_hash.encode(), owner=user_id)
         async with transaction():
@@ -152,7 +153,7 @@ class People:
         await self._messages.hasten(self._queue)
         return session
 
-    async def confirm_password(self, user_id: UUID, *, session_id: UUID, code: str, address: str) -> UserView:
+    async def confirm_password(self, user_id: UUID, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
         """
         Make the new password the one that counts, and sign out everyone: each refresh token is revoked.
 
@@ -161,7 +162,7 @@ class People:
         Raises:
             InvalidCode: the code does not confirm this session, or the session is somebody else's.
         """
-        await self._limiter.verification(address)
+        await self._limiter.verification(visitor)
         async with self._codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
             await User.raw(
                 'UPDATE "user" SET password_hash = {}, updated_at = now() WHERE id = {}', new_hash.decode(), user_id

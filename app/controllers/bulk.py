@@ -26,8 +26,10 @@ from actors.refusals import (
 from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
 from app.controllers.payments import REPLAYED, TransferBody, key_of
+from app.limits import RateLimited
 from app.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
 from app.payment_handler import PaymentHandler
+from app.payment_limits import PaymentLimits
 from app.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
 from app.queries import TransactionView, receipt_view
 
@@ -130,7 +132,7 @@ class BulkController(Controller):
             **_answers(),
             **problems(
                 *(*BAD_BODY, BulkRefused, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused),
-                *(Overloaded, DatabaseUnavailable, RatesUnavailable),
+                *(RateLimited, Overloaded, DatabaseUnavailable, RatesUnavailable),
             ),
         },
         request_max_body_size=BULK_BODY_MAX_BYTES,
@@ -141,6 +143,7 @@ class BulkController(Controller):
         id: WalletId,
         data: JSONBody[BulkBody],
         bank: NamedDependency[Bank],
+        payment_limits: NamedDependency[PaymentLimits],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[BulkAnswer]:
         """
@@ -151,6 +154,7 @@ class BulkController(Controller):
         the way. An `Idempotency-Key` is for the whole: what was made is answered again, what was refused is tried.
         """
         caller_id = request.user.user_id
+        payment_limits.count(caller_id, len(data.transfers))
         outcomes = await bank.perform_all(
             bulk_of(
                 [

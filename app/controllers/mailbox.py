@@ -30,7 +30,9 @@ pre { font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; margin: .8r
 _HEADERS = {
     "Cache-Control": "no-store",
     # The page shows text from outside: it is escaped, and nothing in it could run or load anything all the same.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "Vary": "Accept",
 }
 

@@ -28,12 +28,17 @@ from app.answers import Answer
 from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
 from app.history import history
+from app.limits import RateLimited
 from app.parameters import IdempotencyKeyHeader, WalletId, instant, wallet_id_in
 from app.payment_handler import PaymentHandler
+from app.payment_limits import PaymentLimits
 from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import OperationType, Reference, TransactionView, receipt_view, wallet_of
 
-_ANY = (*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused, Overloaded, DatabaseUnavailable)
+_ANY = (
+    *(*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused),
+    *(RateLimited, Overloaded, DatabaseUnavailable),
+)
 _SENDING = (InsufficientFunds, WalletBlocked)
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 _SENT = "The transaction. `balance_after` is that of your wallet."
@@ -72,10 +77,12 @@ class PaymentsController(Controller):
         id: WalletId,
         data: JSONBody[DepositOrWithdraw],
         bank: NamedDependency[Bank],
+        payment_limits: NamedDependency[PaymentLimits],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[TransactionView]:
         """Put money into a wallet of yours. If it is blocked and can now pay its fee, the fee is taken at once."""
         caller_id = request.user.user_id
+        payment_limits.count(caller_id)
         order = Deposit(
             id=new_id(),
             caller_id=caller_id,
@@ -97,10 +104,12 @@ class PaymentsController(Controller):
         id: WalletId,
         data: JSONBody[DepositOrWithdraw],
         bank: NamedDependency[Bank],
+        payment_limits: NamedDependency[PaymentLimits],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[TransactionView]:
         """Take money out of a wallet of yours."""
         caller_id = request.user.user_id
+        payment_limits.count(caller_id)
         order = Withdraw(
             id=new_id(),
             caller_id=caller_id,
@@ -122,10 +131,12 @@ class PaymentsController(Controller):
         id: WalletId,
         data: JSONBody[TransferBody],
         bank: NamedDependency[Bank],
+        payment_limits: NamedDependency[PaymentLimits],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[TransactionView]:
         """Send money to any wallet, converted at the current rate where the currencies differ."""
         caller_id = request.user.user_id
+        payment_limits.count(caller_id)
         order = Transfer(
             id=new_id(),
             caller_id=caller_id,

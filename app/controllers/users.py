@@ -1,9 +1,9 @@
 """`/users/`: registration, tokens, passwords and the profile."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from litestar import Controller, Request, get, patch, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
@@ -14,7 +14,7 @@ from app.bodies import PlainText
 from app.codes import InvalidCode, Session
 from app.controllers.profile_form import ProfileOperation, profile_changes
 from app.images import BYTES_MAX
-from app.limits import RateLimited
+from app.limits import RateLimited, Visitor
 from app.passwords import LENGTH_MAX, LENGTH_MIN, WrongPassword
 from app.people import People
 from app.problems import BAD_BODY, problems
@@ -30,6 +30,7 @@ PUBLIC: list[dict[str, list[str]]] = [{}]
 
 _ANY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 
+T = TypeVar("T")
 Asked = Request[Caller, Any, Any]
 Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
 Phone = Annotated[
@@ -90,15 +91,19 @@ class UsersController(Controller):
         return await people.profiles.view(request.user.user_id)
 
     @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*_ANY, RateLimited))
-    async def create(self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]) -> Session:
+    async def create(
+        self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]
+    ) -> Response[Session]:
         """
         A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
         `expires_in` seconds.
 
         The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
         """
-        return await people.register(
-            email=data.email, phone=data.phone_number, password=data.password, address=address(request)
+        visitor = visitor_of(request)
+        return _limited(
+            visitor,
+            await people.register(email=data.email, phone=data.phone_number, password=data.password, visitor=visitor),
         )
 
     @post(
@@ -107,20 +112,25 @@ class UsersController(Controller):
         summary="Finish a registration",
         responses=problems(*_ANY, InvalidCode, UserExists, RateLimited),
     )
-    async def verify(self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]) -> UserView:
+    async def verify(
+        self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
+    ) -> Response[UserView]:
         """A code is good for one use within five minutes, and for five tries."""
-        return await people.confirm_registration(session_id=data.session_id, code=data.code, address=address(request))
+        visitor = visitor_of(request)
+        user = await people.confirm_registration(session_id=data.session_id, code=data.code, visitor=visitor)
+        return _limited(visitor, user)
 
     @post("/token/create", security=PUBLIC, summary="Sign in", responses=problems(*_ANY, WrongCredentials, RateLimited))
     async def create_token(
         self, request: Asked, data: JSONBody[CreateToken], people: NamedDependency[People]
-    ) -> TokenPair:
+    ) -> Response[TokenPair]:
         """
         An access token for the `Authorization` header, and a refresh token for the next pair.
 
         An unknown phone number and a wrong password are answered alike.
         """
-        return await people.sign_in(phone=data.phone_number, password=data.password, address=address(request))
+        visitor = visitor_of(request)
+        return _limited(visitor, await people.sign_in(phone=data.phone_number, password=data.password, visitor=visitor))
 
     @post(
         "/token/refresh",
@@ -130,12 +140,13 @@ class UsersController(Controller):
     )
     async def refresh_token(
         self, request: Asked, data: JSONBody[TokenRefresh], people: NamedDependency[People]
-    ) -> TokenPair:
+    ) -> Response[TokenPair]:
         """
         A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes every token
         that came of the same sign-in.
         """
-        return await people.refresh(data.refresh, address=address(request))
+        visitor = visitor_of(request)
+        return _limited(visitor, await people.refresh(data.refresh, visitor=visitor))
 
     @post(
         "/password/update",
@@ -145,13 +156,14 @@ class UsersController(Controller):
     )
     async def update_password(
         self, request: Asked, data: JSONBody[UpdatePassword], people: NamedDependency[People]
-    ) -> Session:
+    ) -> Response[Session]:
         """A six-digit code goes out as at registration; give it to `/users/password/verify/`."""
-        return await people.change_password(
-            request.user.user_id,
-            password=data.password,
-            new_password=data.new_password,
-            address=address(request),
+        visitor = visitor_of(request)
+        return _limited(
+            visitor,
+            await people.change_password(
+                request.user.user_id, password=data.password, new_password=data.new_password, visitor=visitor
+            ),
         )
 
     @patch(
@@ -162,10 +174,14 @@ class UsersController(Controller):
     )
     async def verify_password(
         self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
-    ) -> UserView:
+    ) -> Response[UserView]:
         """The new password counts from now on, and every refresh token is revoked: sign in again."""
-        return await people.confirm_password(
-            request.user.user_id, session_id=data.session_id, code=data.code, address=address(request)
+        visitor = visitor_of(request)
+        return _limited(
+            visitor,
+            await people.confirm_password(
+                request.user.user_id, session_id=data.session_id, code=data.code, visitor=visitor
+            ),
         )
 
     @patch(
@@ -184,6 +200,11 @@ class UsersController(Controller):
         return await people.profiles.update(request.user.user_id, await profile_changes(request))
 
 
-def address(request: Asked) -> str:
+def visitor_of(request: Asked) -> Visitor:
     """Where the request comes from, as far as the server in front tells."""
-    return request.client.host if request.client else ""
+    return Visitor(address=request.client.host if request.client else "")
+
+
+def _limited(visitor: Visitor, answer: T) -> Response[T]:
+    """The answer, and how much of the limits that have counted the request is left."""
+    return Response(answer, headers=dict(visitor.headers))

@@ -11,7 +11,8 @@ from redis import Redis
 
 from app.limits import RateLimits
 from app.settings import Settings
-from tests.members import PASSWORD, Member
+from tests.members import PASSWORD, CodeOf, Member
+from tests.production import in_production
 
 
 async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
@@ -57,6 +58,53 @@ class TestLimits:
             assert not any(b"7701" in key for key in keys)
             redis.delete(*keys)
         assert (await sign_in(client, "+77010000000")).status_code == 401
+
+
+class TestWhatIsLeft:
+    """Answers of limited routes say how much is left, so that nobody has to find out by being refused."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        limits = RateLimits(sign_ins_per_phone=9, codes_per_email=9, codes_per_phone=5, refreshes_per_user=2)
+        return replace(in_production(settings), limits=limits)
+
+    @staticmethod
+    def left(answer: httpx.Response) -> str:
+        assert answer.is_success, answer.text
+        assert (
+            0
+            < int(answer.headers["RateLimit"].rsplit(";t=")[1])
+            <= int(answer.headers["RateLimit-Policy"].rsplit(";w=")[1])
+        )
+        return f"{answer.headers['RateLimit'].split(';t=')[0]} of {answer.headers['RateLimit-Policy'].split(';w=')[0]}"
+
+    async def test_the_tightest_of_the_limits_is_told(self, client: httpx.AsyncClient, code_of: CodeOf) -> None:
+        body = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
+        begun = await client.post("/users/create/", json=body)
+        assert self.left(begun) == '"codes-per-phone";r=4 of "codes-per-phone";q=5'
+        code = {"session_id": begun.json()["session_id"], "code": await code_of(begun.json())}
+        verified = await client.post("/users/verify/", json=code)
+        assert self.left(verified) == '"verifications-per-address";r=59 of "verifications-per-address";q=60'
+        for left in (8, 7):
+            tokens = await sign_in(client, "+77011234567")
+            assert self.left(tokens) == f'"sign-ins-per-phone";r={left} of "sign-ins-per-phone";q=9'
+        client.headers["Authorization"] = f"Bearer {tokens.json()['access']}"
+        change = {"password": PASSWORD, "new_password": "another good password"}
+        begun = await client.post("/users/password/update/", json=change)
+        assert self.left(begun) == '"codes-per-phone";r=3 of "codes-per-phone";q=5'
+        code = {"session_id": begun.json()["session_id"], "code": await code_of(begun.json())}
+        verified = await client.patch("/users/password/verify/", json=code)
+        assert self.left(verified) == '"verifications-per-address";r=58 of "verifications-per-address";q=60'
+
+    async def test_a_person_refreshes_so_often_from_wherever(self, client: httpx.AsyncClient, ann: Member) -> None:
+        refresh = ann.tokens["refresh"]
+        for left in (1, 0):
+            answer = await client.post("/users/token/refresh/", json={"refresh": refresh})
+            assert self.left(answer) == f'"refreshes-per-user";r={left} of "refreshes-per-user";q=2'
+            refresh = answer.json()["refresh"]
+        answer = await client.post("/users/token/refresh/", json={"refresh": refresh})
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+        assert answer.headers["RateLimit-Policy"] == '"refreshes-per-user";q=2;w=900'
 
 
 class TestWithoutRedis:

@@ -110,8 +110,8 @@ async def line_of(
     inner: Any, capsys: pytest.CaptureFixture[str], scope: dict[str, Any] | None = None, **style: Any
 ) -> dict[str, Any]:
     """The one line of a request that `inner` answers."""
-    log = Observed(inner, RequestLog(LogStyle(**{"level": "debug", **style}), production=True))
-    whole = {"type": "http", "method": "GET", "headers": [], "state": {}, **(scope or {})}
+    log = Observed(inner, RequestLog(LogStyle(**{"level": "debug", **style}), production=True), production=True)
+    whole = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}, **(scope or {})}
     REQUEST_LINES.flush()
     capsys.readouterr()
     with suppress(ValueError, CancelledError):
@@ -177,8 +177,8 @@ async def test_what_machines_ask_every_few_seconds_is_told_at_debug(capsys: pyte
 
 
 async def test_lines_of_requests_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Observed(answers_200, RequestLog(LogStyle(requests=False), production=True))
-    await log({"type": "http", "method": "GET", "headers": [], "state": {}}, None, _nowhere)  # type: ignore[arg-type]
+    log = Observed(answers_200, RequestLog(LogStyle(requests=False), production=True), production=True)
+    await log({"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}}, None, _nowhere)  # type: ignore[arg-type]
     REQUEST_LINES.flush()
     assert capsys.readouterr().err == ""
 

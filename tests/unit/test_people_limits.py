@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from redis.asyncio import Redis
 
-from app.limits import RateLimited, RateLimiter, RateLimits, network
+from app.limits import RateLimited, RateLimiter, RateLimits, Standing, Visitor, network
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,20 @@ def test_a_refusal_says_when_to_come_back() -> None:
     }
 
 
+def test_an_answer_tells_of_the_limit_of_which_least_is_left() -> None:
+    visitor = Visitor(address="192.0.2.7")
+    assert visitor.headers == {}
+    for policy, left in (("wide", 9), ("tight", 2), ("other", 5)):
+        visitor.told(Standing(policy, most=10, window_seconds=900, left=left, seconds=60))
+    assert visitor.headers == {"RateLimit": '"tight";r=2;t=60', "RateLimit-Policy": '"tight";q=10;w=900'}
+
+
 async def test_without_redis_nothing_is_limited_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async with Redis.from_url("redis://127.0.0.1:1") as redis:
         limiter = RateLimiter(redis, RateLimits(sign_ins_per_phone=1), per_address=True)
         with caplog.at_level(logging.WARNING):
             for _ in range(5):
-                await limiter.sign_in("+77011234567", "192.0.2.7")
+                await limiter.sign_in("+77011234567", Visitor(address="192.0.2.7"))
                 limiter._asks_again_at = 0
     assert len(caplog.records) == 1
 
@@ -55,6 +63,6 @@ async def test_a_silent_redis_holds_nobody_up_for_long() -> None:
             limiter = RateLimiter(redis, RateLimits(), per_address=False)
             begun = perf_counter()
             for _ in range(10):
-                await limiter.sign_in("+77011234567", "192.0.2.7")
+                await limiter.sign_in("+77011234567", Visitor(address="192.0.2.7"))
     # The first waits for a second, the others know already.
     assert perf_counter() - begun < 2

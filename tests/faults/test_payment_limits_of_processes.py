@@ -1,0 +1,60 @@
+"""Two processes over one Redis share a user's limit of payments."""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from db.engine import Pool, connection_pool
+from tests.conftest import assert_audit
+from tests.faults.real_servers import RealServer, server
+from tests.persons import register
+
+MOST = 40
+
+
+@pytest.fixture
+async def processes(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[list[RealServer]]:
+    addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    with ExitStack() as stack:
+        running = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            limit = {"WALLET_LIMITS_PAYMENTS_PER_USER": str(MOST)}
+            running.append(stack.enter_context(server("api", folder=tmp_path / name, **limit, **addresses)))
+        for each in running:
+            each.wait_until_live()
+        async with connection_pool(Pool()):
+            yield running
+            await assert_audit()
+
+
+async def told(redis_url: str) -> int:
+    """How many payments all processes have told of."""
+    async with Redis.from_url(redis_url) as redis:
+        keys = await redis.keys("wallet:limit:*")
+        return sum([int(await redis.get(key) or 0) for key in keys])
+
+
+async def test_what_one_process_lets_through_the_other_does_not(processes: list[RealServer], redis_url: str) -> None:
+    one, other = (httpx.AsyncClient(base_url=each.url, timeout=60) for each in processes)
+    async with one, other:
+        wallet = await (await register(one)).open_wallet()
+        moved = 0
+        while (answer := await wallet.deposit("1")).status_code == 201:
+            moved += 1
+        assert (moved, answer.status_code) == (MOST, 429)
+        # The other hears of it with the first payment that it tells of itself.
+        wallet.owner.client = other
+        assert (await wallet.deposit("1")).status_code == 201
+        moved += 1
+        while await told(redis_url) <= MOST:
+            pass
+        while (answer := await wallet.deposit("1")).status_code == 201:
+            moved += 1
+            assert moved < 2 * MOST, "as many again: it has not heard of the others"
+        assert answer.json()["code"] == "rate_limited"
+        assert await wallet.balance() == moved
