@@ -74,16 +74,17 @@ async def operations(client: httpx.AsyncClient) -> list[Operation]:
 
 @pytest.fixture
 async def victim(client: httpx.AsyncClient, ann: Member, ben: Member, code_of: CodeOf) -> Victim:
-    me = {"headers": ann.headers}
-    await client.patch("/users/update/", json={"first_name": "Annabella"}, **me)
-    wallet = (await client.post("/users/wallets/create/", json={}, **me)).json()
-    paid = await client.post(f"/users/wallets/{wallet['id']}/deposit/", json={"amount": "4711.17"}, **me)
+    me = ann.headers
+    await client.patch("/users/update/", json={"first_name": "Annabella"}, headers=me)
+    wallet = (await client.post("/users/wallets/create/", json={}, headers=me)).json()
+    paid = await client.post(f"/users/wallets/{wallet['id']}/deposit/", json={"amount": "4711.17"}, headers=me)
     assert paid.status_code == 201
     change = {"password": ann.password, "new_password": "what Ann would like"}
-    session = (await client.post("/users/password/update/", json=change, **me)).json()
+    session = (await client.post("/users/password/update/", json=change, headers=me)).json()
     (family, *_) = await RefreshToken.select(RefreshToken.family).where(RefreshToken.user == ann.user["id"])
     # Every member that any body has; where it is a credential it is the attacker's, for Ann's would rightly do.
-    transfer = {"wallet_number": ben.user["phone_number"][-10:], "amount": "1.00"}
+    bens = (await client.post("/users/wallets/create/", json={}, headers=ben.headers)).json()
+    transfer = {"wallet_number": bens["wallet_number"], "amount": "1.00"}
     body = {
         **transfer,
         "transfers": [transfer],

@@ -56,7 +56,7 @@ class Visit:
             self.noted[note] = id
         # What was asked for comes back as `instance`, and what was written into a form of the staff's, to who wrote it.
         if answer.status_code >= 400 and "/api/forms/" not in path:
-            self.refusals.append(answer.text.replace(f'"instance":"{answer.request.url.path}"', ""))
+            self.refusals.append(re.sub(r'"instance":"[^"]*"', "", answer.text))
         return answer
 
     async def post(self, path: str, body: Any = None, *, note: str = "", **options: Any) -> httpx.Response:
