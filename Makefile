@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
-.PHONY: help install serve test check format lock bench clean
+.PHONY: help install serve test check audit format lock bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: install ## Every test (ARGS= for pytest)
 
 check: install ## Format, lint, types, imports, no migration missing
 	@.ci/check
+
+audit: ## Known weaknesses of what is pinned, from a public database; needs a network
+	@.ci/audit
 
 format: install ## What ruff can mend by itself
 	@$(BIN)/ruff check --fix --quiet || true

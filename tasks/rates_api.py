@@ -15,7 +15,9 @@ from tasks.sms import quiet_httpx
 KEYED_URL = "https://v6.exchangerate-api.com"
 OPEN_URL = "https://open.er-api.com"
 ASK_SECONDS = 15.0
+ANSWER_BYTES_MAX = 256 * 1024  # it lists 160 currencies in 4 KiB
 
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _ERROR_TYPE = re.compile(r"[a-z-]{1,40}")
 
 
@@ -65,17 +67,32 @@ async def ask(source: RatesSource) -> Quote:
     What the source says now.
 
     Raises:
-        SourceFault: it can't be reached, is slow, or its answer makes no sense.
+        SourceFault: it can't be reached, is slow, says too much, or its answer makes no sense. It is not followed to
+            another address.
     """
     quiet_httpx()  # the key is a part of the address, and httpx logs addresses
     base = (source.base_url or (KEYED_URL if source.api_key else OPEN_URL)).rstrip("/").removesuffix("/v6")
     address = f"{base}/v6/{source.api_key}/latest/USD" if source.api_key else f"{base}/v6/latest/USD"
     try:
-        async with asyncio.timeout(ASK_SECONDS), httpx.AsyncClient(timeout=ASK_SECONDS) as client:
-            response = await client.get(address, headers={"Accept": "application/json"})
+        async with (
+            asyncio.timeout(ASK_SECONDS),
+            httpx.AsyncClient(timeout=ASK_SECONDS, follow_redirects=False) as client,
+            client.stream("GET", address, headers=_HEADERS) as response,
+        ):
+            body = await _bounded(response)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise SourceFault(f"The rate source could not be reached ({type(error).__name__}).") from None
-    return read_answer(response.status_code, response.content, httpx.URL(base).host)
+    return read_answer(response.status_code, body, httpx.URL(base).host)
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    # As it came over the wire: what is compressed all the same is not unpacked, since it may be a bomb.
+    body = b""
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise SourceFault("The rate source's answer is too long for rates.")
+    return body
 
 
 def read_answer(status: int, body: bytes, host: str) -> Quote:

@@ -1,5 +1,6 @@
 """One SMS out through an HTTP gateway."""
 
+import asyncio
 import logging
 
 import httpx
@@ -44,8 +45,13 @@ async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -
     if gateway.token:
         headers["Authorization"] = f"Bearer {gateway.token}"
     try:
-        async with httpx.AsyncClient(timeout=SEND_SECONDS) as client:
-            answer = await client.post(gateway.url, json=body, headers=headers)
+        # httpx counts each read anew, and a gateway could drip for ever; of its answer only the status is read.
+        async with (
+            asyncio.timeout(SEND_SECONDS),
+            httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False) as client,
+            client.stream("POST", gateway.url, json=body, headers=headers) as answer,
+        ):
+            pass
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise NotSent(f"the SMS gateway could not be used ({type(error).__name__})") from None
     if not answer.is_success:

@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from msgspec import Struct
 from redis import Redis
 
 from db.embedded import Servers
+from tests.faults.processes import inside
 from tests.faults.real_servers import PATIENCE_SECONDS, WALLET, environment, publish_rates, server
 from tests.faults.visit import GONE, STAFF_PASSWORD, TROUBLE_AMOUNT, TROUBLE_EMAIL, Visit
 from tests.peers import mail_server, web_server
@@ -52,6 +53,7 @@ class Log(Struct, frozen=True, kw_only=True):
     text: str
     visit: Visit
     secrets: set[str]
+    elsewhere: dict[str, str]
 
     @property
     def lines(self) -> list[Line]:
@@ -96,6 +98,10 @@ async def log(servers: Servers, template: str, tmp_path_factory: pytest.TempPath
             async with httpx.AsyncClient(base_url=serve.url, timeout=30) as client:
                 visit = Visit(client, mail)
                 await _everything(visit)
+                elsewhere = await _what_else_is_kept(database_url, servers.redis_url, folder)
+                token = {"Authorization": f"Bearer {CONFIGURED['WALLET_METRICS_TOKEN']}"}
+                metrics = await visit.ask("GET", "/metrics", headers=token)
+                elsewhere |= {"metrics": metrics.text, "refusals": "\n".join(visit.refusals)}
         assert gateway.requests, "codes went out by SMS as well"
     urls = {urlsplit(url).password or "" for url in (database_url, servers.redis_url)}
     stored = {row["secret"] for row in await _execute(database_url, _STORED)}
@@ -103,9 +109,30 @@ async def log(servers: Servers, template: str, tmp_path_factory: pytest.TempPath
     yield Log(
         text=(folder / "output").read_text(),
         visit=visit,
+        elsewhere=elsewhere,
         secrets=visit.secrets | urls | stored | set(CONFIGURED.values()) - {""},
     )
     await _execute(servers.database_url, "DROP DATABASE logged WITH (FORCE)")
+
+
+async def _what_else_is_kept(database_url: str, redis_url: str, folder: Path) -> dict[str, str]:
+    """All that is in Redis, the messages, and how the processes were started."""
+    with Redis.from_url(redis_url, decode_responses=True, encoding_errors="replace") as redis:
+        readers: dict[str, Callable[[str], Any]] = {
+            "string": redis.get,
+            "hash": redis.hgetall,
+            "list": lambda key: redis.lrange(key, 0, -1),
+            "set": redis.smembers,
+            "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+            "stream": redis.xrange,
+        }
+        kept = [f"{key} {readers[str(redis.type(key))](key)}" for key in redis.scan_iter()]
+    messages = await _execute(database_url, "SELECT to_jsonb(message)::text AS row FROM message")
+    return {
+        "redis": "\n".join(kept),
+        "messages": "\n".join(each["row"] for each in messages),
+        "command lines": "\n".join(inside(folder).values()),
+    }
 
 
 async def _everything(visit: Visit) -> None:
@@ -167,6 +194,15 @@ def test_no_password_code_token_hash_or_key_is_anywhere(log: Log) -> None:
         assert found is None, log.text[max(0, found.start() - 300) : found.end() + 50]
     for beginning in ("eyJ", "$argon2", "pbkdf2_", "Bearer ", "Basic "):
         assert beginning not in log.text
+
+
+@pytest.mark.parametrize("place", ["redis", "messages", "command lines", "metrics", "refusals"])
+def test_nor_is_any_of_it_in_another_place(log: Log, place: str) -> None:
+    text = log.elsewhere[place]
+    assert len(text) > 100
+    for secret in sorted(log.secrets):
+        found = re.search(rf"(?<![0-9A-Za-z.]){re.escape(secret)}(?![0-9A-Za-z])", text)
+        assert found is None, text[max(0, found.start() - 300) : found.end() + 50]
 
 
 def test_nobodys_address_or_number_is_anywhere(log: Log) -> None:

@@ -46,6 +46,7 @@ class Visit:
     asked: list[Asked] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
     noted: dict[str, str] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, *, note: str = "", **options: Any) -> httpx.Response:
         answer = await self.client.request(method, path, **options)
@@ -53,6 +54,9 @@ class Visit:
         self.asked.append(Asked(id=id, method=method, status=answer.status_code))
         if note:
             self.noted[note] = id
+        # What was asked for comes back as `instance`, and what was written into a form of the staff's, to who wrote it.
+        if answer.status_code >= 400 and "/api/forms/" not in path:
+            self.refusals.append(re.sub(r'"instance":"[^"]*"', "", answer.text))
         return answer
 
     async def post(self, path: str, body: Any = None, *, note: str = "", **options: Any) -> httpx.Response:
