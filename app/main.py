@@ -21,6 +21,8 @@ from app.controllers.bulk import BulkController
 from app.controllers.health import HealthController
 from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
+from app.controllers.resets import ResetsController
+from app.controllers.sessions import SessionsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
 from app.docs import OPENAPI, assets_route
@@ -33,6 +35,7 @@ from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
 from app.request_log import RequestLog, log_config
+from app.revocations import Revocations
 from app.settings import Settings
 from app.tracing import tracing
 from app.workers import workers_route
@@ -59,6 +62,7 @@ def create_app(settings: Settings) -> Litestar:
     if traces:
         bank.on_road = traces.on_road
     tokens = Tokens(settings.secret, settings.tokens)
+    revocations = Revocations(tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
     passwords = Passwords()
@@ -85,6 +89,7 @@ def create_app(settings: Settings) -> Litestar:
             stack.callback(passwords.close)
             stack.callback(images.close)
             await stack.enter_async_context(connection_pool(settings.pool))
+            await stack.enter_async_context(revocations.running())
             await stack.enter_async_context(board.running())
             await stack.enter_async_context(locks.running())
             await stack.enter_async_context(bank.running())
@@ -92,7 +97,10 @@ def create_app(settings: Settings) -> Litestar:
             yield
 
     objects = {"bank": bank, "people": people, "redis": redis, "lookout": lookout}
-    routes: list[Any] = [UsersController, WalletsController, PaymentsController, BulkController, HealthController]
+    routes: list[Any] = [
+        *(UsersController, SessionsController, ResetsController),
+        *(WalletsController, PaymentsController, BulkController, HealthController),
+    ]
     app = Litestar(
         route_handlers=[
             *routes,
@@ -118,6 +126,7 @@ def create_app(settings: Settings) -> Litestar:
     )
     app.asgi_handler = Observed(app.asgi_handler, RequestLog(settings.log, production=not settings.development))
     app.state.tokens = tokens
+    app.state.revocations = revocations
     app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app

@@ -21,6 +21,7 @@ from app.problems import BAD_BODY, problems
 from app.profiles import UserView
 from app.refresh import TokenPair
 from app.registration import UserExists
+from app.sessions import device_of
 
 # The file, the names and what multipart/form-data puts around them.
 FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
@@ -28,7 +29,7 @@ FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
 # In the OpenAPI document: no token is needed.
 PUBLIC: list[dict[str, list[str]]] = [{}]
 
-_ANY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
+ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 
 Asked = Request[Caller, Any, Any]
 Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
@@ -89,11 +90,11 @@ class UsersController(Controller):
         """Who you are, with your wallets."""
         return await people.profiles.view(request.user.user_id)
 
-    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*_ANY, RateLimited))
+    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*ANY_BODY, RateLimited))
     async def create(self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]) -> Session:
         """
         A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
-        `expires_in` seconds.
+        `expires_in` seconds. The most common passwords, and one's own email address or phone number, are not taken.
 
         The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
         """
@@ -105,35 +106,46 @@ class UsersController(Controller):
         "/verify",
         security=PUBLIC,
         summary="Finish a registration",
-        responses=problems(*_ANY, InvalidCode, UserExists, RateLimited),
+        responses=problems(*ANY_BODY, InvalidCode, UserExists, RateLimited),
     )
     async def verify(self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]) -> UserView:
         """A code is good for one use within five minutes, and for five tries."""
         return await people.confirm_registration(session_id=data.session_id, code=data.code, address=address(request))
 
-    @post("/token/create", security=PUBLIC, summary="Sign in", responses=problems(*_ANY, WrongCredentials, RateLimited))
+    @post(
+        "/token/create",
+        security=PUBLIC,
+        summary="Sign in",
+        responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
+    )
     async def create_token(
         self, request: Asked, data: JSONBody[CreateToken], people: NamedDependency[People]
     ) -> TokenPair:
         """
         An access token for the `Authorization` header, and a refresh token for the next pair.
 
-        An unknown phone number and a wrong password are answered alike.
+        An unknown phone number and a wrong password are answered alike. Each sign-in is a session: see
+        `/users/sessions/`.
         """
-        return await people.sign_in(phone=data.phone_number, password=data.password, address=address(request))
+        return await people.sign_in(
+            phone=data.phone_number,
+            password=data.password,
+            address=address(request),
+            device=device_of(request.headers.get("user-agent")),
+        )
 
     @post(
         "/token/refresh",
         security=PUBLIC,
         summary="Exchange a refresh token",
-        responses=problems(*_ANY, TokenExpired, TokenInvalid, RateLimited),
+        responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
     )
     async def refresh_token(
         self, request: Asked, data: JSONBody[TokenRefresh], people: NamedDependency[People]
     ) -> TokenPair:
         """
-        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes every token
-        that came of the same sign-in.
+        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes its whole
+        session.
         """
         return await people.refresh(data.refresh, address=address(request))
 
@@ -141,7 +153,7 @@ class UsersController(Controller):
         "/password/update",
         summary="Start a change of password",
         before_request=signed_in,
-        responses=problems(*_ANY, *SIGNED_OUT, WrongPassword, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
     async def update_password(
         self, request: Asked, data: JSONBody[UpdatePassword], people: NamedDependency[People]
@@ -158,12 +170,12 @@ class UsersController(Controller):
         "/password/verify",
         summary="Finish a change of password",
         before_request=signed_in,
-        responses=problems(*_ANY, *SIGNED_OUT, InvalidCode, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
     async def verify_password(
         self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
     ) -> UserView:
-        """The new password counts from now on, and every refresh token is revoked: sign in again."""
+        """The new password counts from now on, and every session has ended: sign in again."""
         return await people.confirm_password(
             request.user.user_id, session_id=data.session_id, code=data.code, address=address(request)
         )
@@ -174,7 +186,7 @@ class UsersController(Controller):
         before_request=signed_in,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
-        responses=problems(*_ANY, *SIGNED_OUT),
+        responses=problems(*ANY_BODY, *SIGNED_OUT),
     )
     async def update(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """
