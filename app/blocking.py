@@ -1,5 +1,6 @@
 """People whom staff let in no more: they can't sign in, refresh or reset. Money sent to their wallets still arrives."""
 
+from getpass import getuser
 from uuid import UUID, uuid4
 
 from msgspec import Struct
@@ -25,6 +26,11 @@ class Blocked(Struct, frozen=True, kw_only=True):
     changed: bool
     sessions: list[UUID] = []
     """Those that have ended. `Tokens.revoke` may be told; the other processes find out by themselves."""
+
+
+def shell() -> StaffMember:
+    """Who acts on the command line: nobody's login, but the name of their account on this machine."""
+    return StaffMember(0, f"command line ({getuser()})")
 
 
 async def block(who: str, *, reason: str, staff: StaffMember, phone_region: str) -> Blocked:

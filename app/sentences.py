@@ -3,6 +3,7 @@
 from asyncpg import PostgresError
 from redis.exceptions import RedisError
 
+from app.blocking import BlockingError
 from app.demo import DemoFailed
 from app.environment import SettingsError
 from app.listen import PortTaken
@@ -13,7 +14,17 @@ from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
 from tasks.metrics import MetricsPortTaken
 
-OURS = (SettingsError, DemoFailed, PortTaken, GivenUp, EmbeddedError, MigrationError, MetricsPortTaken, StaffError)
+OURS = (
+    SettingsError,
+    DemoFailed,
+    PortTaken,
+    GivenUp,
+    EmbeddedError,
+    MigrationError,
+    MetricsPortTaken,
+    StaffError,
+    BlockingError,
+)
 
 
 def sentence(error: BaseException) -> str | None:

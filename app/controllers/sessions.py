@@ -14,7 +14,7 @@ from app.auth import SIGNED_OUT, signed_in
 from app.controllers.users import ANY_BODY, PUBLIC, Asked, Refresh, address
 from app.limits import RateLimited
 from app.people import People
-from app.problems import problems
+from app.problems import ValidationFailed, problems
 from app.sessions import SessionNotFound, SessionView
 
 _EXAMPLE = Example(
@@ -94,7 +94,7 @@ class SessionsController(Controller):
         "/sessions/{id:uuid}",
         before_request=signed_in,
         summary="End a session",
-        responses=problems(*SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
+        responses=problems(ValidationFailed, *SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
     )
     async def end_session(self, request: Asked, id: FromPath[UUID], people: NamedDependency[People]) -> None:
         """Its tokens are refused from now on, by every process within seconds. It may be the one that asks."""

@@ -131,6 +131,9 @@ async def test_the_answers_have_the_described_members(document: Document, client
             document, operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
         )
         body = answer.json()
+        if path == "/users/sessions":
+            assert body == []  # her token was not had by signing in
+            continue
         if schema["type"] == "array":
             schema, body = resolve(document, schema["items"]), body[0]
         assert schema["type"] == "object"

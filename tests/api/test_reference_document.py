@@ -34,10 +34,21 @@ ROUTES = {
     ("PATCH", "/users/wallets/{id}/update/"): 200,
     ("POST", "/users/wallets/{id}/withdraw/"): 201,
 }
-ADDED = {("POST", "/users/wallets/{id}/transfers/"): 201}
+ADDED = {
+    ("POST", "/users/wallets/{id}/transfers/"): 201,
+    ("POST", "/users/token/revoke/"): 204,
+    ("GET", "/users/sessions/"): 200,
+    ("DELETE", "/users/sessions/"): 204,
+    ("DELETE", "/users/sessions/{id}/"): 204,
+    ("POST", "/users/password/reset/"): 201,
+    ("POST", "/users/password/reset/verify/"): 201,
+}
 """What the API has beyond the document."""
 
-OPEN_TO_ALL = {"/users/create/", "/users/verify/", "/users/token/create/", "/users/token/refresh/"}
+OPEN_TO_ALL = {
+    *("/users/create/", "/users/verify/", "/users/token/create/", "/users/token/refresh/", "/users/token/revoke/"),
+    *("/users/password/reset/", "/users/password/reset/verify/"),
+}
 
 WALLET = {"id", "wallet_number", "name", "amount", "amount_currency", "is_active", "created_at", "updated_at", "user"}
 TRANSACTION = {

@@ -37,7 +37,7 @@ STATUSES = {
     "user_exists": 400,
     "bulk_refused": 400,
     **dict.fromkeys(["not_authenticated", "token_expired", "token_invalid", "wrong_credentials"], 401),
-    **dict.fromkeys(["wallet_not_found", "not_found"], 404),
+    **dict.fromkeys(["wallet_not_found", "session_not_found", "not_found"], 404),
     "method_not_allowed": 405,
     "content_too_large": 413,
     "unsupported_media_type": 415,
