@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import time
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -123,9 +124,8 @@ async def test_sign_out_answers_alike_whatever_the_token_is(
 async def test_an_expired_refresh_token_still_signs_out(
     client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = __import__("time").time
     with monkeypatch.context() as patch:
-        patch.setattr("app.auth.time", lambda: now() - 15 * 86400)
+        patch.setattr("app.auth.time", lambda: time() - 15 * 86400)
         old = (await sign_in(client, PHONE)).json()
     assert refused(await refresh(client, old["refresh"])) == (401, "token_expired")
     assert (await sign_out(client, old["refresh"])).status_code == 204
