@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -59,6 +59,13 @@ class SessionsController(Controller):
         The answer is the same for a token that is unknown, expired or spent (RFC 7009).
         """
         await people.sign_out(data.refresh, address=address(request))
+
+    # Litestar has an answer of its own, which of two methods on one path names only that which it has met first. It
+    # goes by the alphabet, so the name of this one decides that it counts.
+    @route("/sessions", http_method="OPTIONS", status_code=204, include_in_schema=False)
+    async def allowed_on_sessions(self) -> Response[None]:
+        """What may be done with the list."""
+        return Response(None, headers={"Allow": "DELETE, GET, OPTIONS"})
 
     @get(
         "/sessions",

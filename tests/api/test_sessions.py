@@ -160,3 +160,9 @@ async def test_no_rotation_slips_past_a_sign_out(client: httpx.AsyncClient, ann:
                 assert not await alive(client, answer.json())
                 assert (await refresh(client, answer.json()["refresh"])).status_code == 401
         assert not await alive(client, tokens)
+
+
+async def test_what_may_be_done_with_sessions_is_told_whole(client: httpx.AsyncClient) -> None:
+    for path in ("/users/sessions/", "/api/v1/users/sessions"):
+        answer = await client.options(path)
+        assert (answer.status_code, answer.headers["Allow"]) == (204, "DELETE, GET, OPTIONS")
