@@ -66,14 +66,10 @@ class Codes:
         self._key = hmac.digest(secret.encode(), b"wallet one-time codes", "sha256")
         self._redeem = redis.register_script(_REDEEM)
 
-    async def open(
-        self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None, decoy: bool = False
-    ) -> tuple[Session, str]:
-        """A new session that keeps `pending` until its code is given, and that code; a decoy's redeems nothing."""
+    async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[Session, str]:
+        """A new session that keeps `pending` until its code is given, and that code."""
         session_id, code = uuid4(), f"{secrets.randbelow(1_000_000):06d}"
-        digest = self._digest(session_id, code)
-        kept = secrets.token_hex(32) if decoy else digest
-        await self._keep(_key(purpose, session_id, owner), kept, pending, CODE_SECONDS)
+        await self._keep(_key(purpose, session_id, owner), self._digest(session_id, code), pending, CODE_SECONDS)
         return Session(session_id=session_id, expires_in=CODE_SECONDS), code
 
     async def open_decoy(self, purpose: Purpose, pending: bytes) -> Session:

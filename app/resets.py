@@ -50,7 +50,7 @@ class Resets:
         """
         Send a code to whoever has this email address or this phone number; one of the two is given.
 
-        For somebody unknown or blocked, answer and work are the same, but no code is right and none goes out.
+        For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems what is nobody's.
         """
         email = email_address(email, development=self._development) if email is not None else None
         phone = claimed_phone_number(phone, region=self._phone_region) if phone is not None else None
@@ -59,7 +59,7 @@ class Resets:
         person = await User.select(User.id, User.email, User.phone_number, User.blocked_at).where(whose).first()
         known = person if person and not person["blocked_at"] else None
         pending = (known["id"] if known else uuid4()).bytes
-        session, code = await self._codes.open("reset", pending, decoy=known is None)
+        session, code = await self._codes.open("reset", pending)
         event = f"reset_code:{session.session_id}"
         reached = known or _NOBODY
         async with transaction():

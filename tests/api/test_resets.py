@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from actors.orders import StaffMember
-from app.blocking import block
+from app.blocking import block, unblock
 from db.tables import Message, User
 from tests.api.test_sessions import alive
 from tests.api.test_tokens import refresh, sign_in
@@ -67,11 +67,18 @@ async def test_known_unknown_and_blocked_are_answered_alike_and_take_as_long(
     assert [row["recipient"] for row in rows] == ["ann@example.com"] * 12
 
 
-async def test_nobody_redeems_what_was_started_for_nobody(client: httpx.AsyncClient, ann: Member) -> None:
-    session = (await start(client, phone_number="+77010000009")).json()
-    assert (await finish(client, session, "000000")).json()["code"] == "invalid_code"
+async def test_nobody_redeems_what_was_started_for_nobody(
+    client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.codes.secrets.randbelow", lambda _: 482913)  # even were it guessed
+    await block(PHONE, reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
+    for phone_number in ("+77010000009", PHONE):
+        session = (await start(client, phone_number=phone_number)).json()
+        await unblock(PHONE, reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
+        assert (await finish(client, session, "482913")).json()["code"] == "invalid_code"
+        await block(PHONE, reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
     unknown = {"session_id": str(uuid4())}
-    assert (await finish(client, unknown, "000000")).json()["code"] == "invalid_code"
+    assert (await finish(client, unknown, "482913")).json()["code"] == "invalid_code"
 
 
 @pytest.mark.parametrize("who", [{}, {"phone_number": PHONE, "email": "ann@example.com"}, {"email": "no address"}])
