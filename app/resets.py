@@ -50,7 +50,7 @@ class Resets:
         """
         Send a code to whoever has this email address or this phone number; one of the two is given.
 
-        For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems what is nobody's.
+        For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems it.
         """
         email = email_address(email, development=self._development) if email is not None else None
         phone = claimed_phone_number(phone, region=self._phone_region) if phone is not None else None
