@@ -34,6 +34,7 @@ class User(Table, tablename="user", help_text="People. Their wallets are under '
     first_name = Varchar(length=150)
     last_name = Varchar(length=150)
     profile_image = Varchar(length=64, null=True, default=None, help_text="File name under the media folder.")
+    blocked_at = Timestamptz(null=True, default=None, help_text="Since when they are let in no more.")
     created_at = Timestamptz()
     updated_at = Timestamptz()
     erased_at = Timestamptz(null=True, default=None, help_text="Since when nothing of the person is left but this row.")
@@ -133,13 +134,16 @@ class Message(Table, tablename="message", help_text="Emails and SMS: sent, waiti
 
 
 class StaffAction(
-    Table, tablename="staff_action", help_text="What staff did to money and wallets, and why. Never changed or deleted."
+    Table,
+    tablename="staff_action",
+    help_text="What staff did to money, wallets and people, and why. Never changed or deleted.",
 ):
     id = UUID(primary_key=True, default=None)
     staff = BigInt(help_text="The login's id.")
     staff_name = Varchar(length=100)
-    action = Varchar(length=16, help_text="ADJUST, REVERSE, FREEZE or UNFREEZE.")
+    action = Varchar(length=16, help_text="ADJUST, REVERSE, FREEZE, UNFREEZE, BLOCK or UNBLOCK.")
     wallet = ForeignKey(Wallet, null=True)
+    user = ForeignKey(User, null=True)
     transaction = ForeignKey(Transaction, null=True)
     reason = Varchar(length=500)
     created_at = Timestamptz()
@@ -148,8 +152,22 @@ class StaffAction(
 TABLES = [
     TableConfig(
         User,
-        visible_columns=[User.email, User.phone_number, User.first_name, User.last_name, User.created_at],
-        visible_filters=[User.email, User.phone_number, User.first_name, User.last_name, User.created_at],
+        visible_columns=[
+            User.email,
+            User.phone_number,
+            User.first_name,
+            User.last_name,
+            User.blocked_at,
+            User.created_at,
+        ],
+        visible_filters=[
+            User.email,
+            User.phone_number,
+            User.first_name,
+            User.last_name,
+            User.blocked_at,
+            User.created_at,
+        ],
         link_column=User.email,
         order_by=[OrderBy(User.created_at, ascending=False)],
         menu_group=PEOPLE,
@@ -212,7 +230,7 @@ TABLES = [
         StaffAction,
         visible_columns=[
             *(StaffAction.created_at, StaffAction.staff_name, StaffAction.action, StaffAction.wallet),
-            *(StaffAction.transaction, StaffAction.reason),
+            *(StaffAction.user, StaffAction.transaction, StaffAction.reason),
         ],
         link_column=StaffAction.created_at,
         order_by=[OrderBy(StaffAction.created_at, ascending=False)],

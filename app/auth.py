@@ -1,7 +1,7 @@
 """Access and refresh tokens as signed JWTs (RFC 7519), and the hook that lets in who carries one."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from time import time
 from typing import Any, Literal
@@ -20,6 +20,8 @@ ACCESS: Literal["at+jwt"] = "at+jwt"
 REFRESH: Literal["rt+jwt"] = "rt+jwt"
 TOKEN_LENGTH_MAX = 2048
 REMEMBERED_MAX = 20_000
+# How far the clocks of processes and database may be apart.
+CLOCKS_DIFFER_SECONDS = 60.0
 _CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
 
@@ -70,21 +72,31 @@ SIGNED_OUT = (NotAuthenticated, TokenExpired, TokenInvalid)
 
 
 class Caller(Struct, frozen=True):
-    """Who is asking: `request.user` behind `signed_in`."""
+    """Who is asking, and in which session: `request.user` behind `signed_in`."""
 
     user_id: UUID
+    session_id: UUID
 
 
 class Claims(Struct, frozen=True, kw_only=True):
-    """What a token of ours says: whose it is, its own id, and until when it is good (Unix seconds)."""
+    """
+    What a token of ours says: whose it is, its own id, and until when it is good (Unix seconds).
+
+    Access tokens name their session, which is the family of the refresh tokens of one sign-in.
+    """
 
     user_id: UUID
     token_id: UUID
     expires_at: int
+    session_id: UUID | None = None
 
 
 class Tokens:
-    """Signs and reads tokens, and remembers the access tokens it has read until they expire."""
+    """
+    Signs and reads tokens, and remembers the access tokens it has read until they expire or their session is revoked.
+
+    Which sessions have been revoked, `app/revocations.py` tells it.
+    """
 
     def __init__(self, secret: str, lifetimes: Lifetimes) -> None:
         self.lifetimes = lifetimes
@@ -94,10 +106,14 @@ class Tokens:
             self._keys.setdefault(*_signing_key(lifetimes.retired_secret))
         # By the whole header value, oldest first. A verified token is the only thing that gets in here.
         self._remembered: dict[bytes, tuple[Caller, int]] = {}
+        # Where to find those of a session, so that revoking one does not look through all.
+        self._remembered_of: dict[UUID, set[bytes]] = {}
+        # By session, until when it matters (Unix seconds): after that, its access tokens have expired.
+        self._revoked: dict[UUID, float] = {}
 
-    def access(self, user_id: UUID) -> str:
-        """A new access token."""
-        return self._sign(ACCESS, user_id, uuid4(), self.lifetimes.access_seconds)
+    def access(self, user_id: UUID, session_id: UUID) -> str:
+        """A new access token of a session."""
+        return self._sign(ACCESS, user_id, uuid4(), self.lifetimes.access_seconds, sid=str(session_id))
 
     def refresh(self, user_id: UUID, token_id: UUID) -> str:
         """The refresh token of the row `token_id`."""
@@ -115,25 +131,43 @@ class Tokens:
         if remembered is not None:
             if remembered[1] > time():
                 return remembered[0]
-            self._remembered.pop(authorization, None)
+            self._forget(authorization)
             raise TokenExpired()
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             raise NotAuthenticated()
         claims = self.read(token.strip(), ACCESS)
-        caller = Caller(claims.user_id)
+        assert claims.session_id  # every access token has one, or is not valid
+        caller = Caller(claims.user_id, claims.session_id)
         if len(self._remembered) >= REMEMBERED_MAX:
-            del self._remembered[next(iter(self._remembered))]
+            self._forget(next(iter(self._remembered)))
         self._remembered[authorization] = (caller, claims.expires_at)
+        self._remembered_of.setdefault(caller.session_id, set()).add(authorization)
         return caller
 
-    def read(self, token: bytes | str, kind: Literal["at+jwt", "rt+jwt"]) -> Claims:
+    def revoke(self, sessions: Iterable[UUID]) -> None:
+        """From now on refuse the access tokens of these sessions, remembered or not."""
+        now = time()
+        # Oldest first, so what has had its time is in front.
+        while self._revoked and self._revoked[first := next(iter(self._revoked))] <= now:
+            del self._revoked[first]
+        for session_id in sessions:
+            self._revoked.setdefault(session_id, now + self.revocations_matter_seconds)
+            for authorization in self._remembered_of.pop(session_id, ()):
+                del self._remembered[authorization]
+
+    @property
+    def revocations_matter_seconds(self) -> float:
+        """For how long a revoked session still has access tokens that have not expired, whoever's clock signed them."""
+        return self.lifetimes.access_seconds + CLOCKS_DIFFER_SECONDS
+
+    def read(self, token: bytes | str, kind: Literal["at+jwt", "rt+jwt"], *, expired_too: bool = False) -> Claims:
         """
         What a token of the given kind says.
 
         Raises:
-            TokenExpired: it is ours, and its time is over.
-            TokenInvalid: it is anything else.
+            TokenExpired: it is ours, and its time is over; not where that is `expired_too`.
+            TokenInvalid: it is anything else, or an access token of a session that was revoked.
         """
         if len(token) > TOKEN_LENGTH_MAX:
             raise TokenInvalid()
@@ -147,18 +181,33 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": _CLAIMS},
+                options={"require": _CLAIMS, "verify_exp": not expired_too},
             )
-            return Claims(user_id=UUID(claims["sub"]), token_id=UUID(claims["jti"]), expires_at=claims["exp"])
+            session_id = UUID(claims["sid"]) if kind == ACCESS else None
+            if session_id in self._revoked:
+                raise TokenInvalid()
+            return Claims(
+                user_id=UUID(claims["sub"]),
+                token_id=UUID(claims["jti"]),
+                expires_at=claims["exp"],
+                session_id=session_id,
+            )
         except jwt.ExpiredSignatureError:
             raise TokenExpired() from None
         # A token is whatever someone sent: not base64, not JSON, nested a thousand deep, a key we never had.
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise TokenInvalid() from None
 
-    def _sign(self, kind: str, user_id: UUID, token_id: UUID, seconds: int) -> str:
+    def _forget(self, authorization: bytes) -> None:
+        caller, _ = self._remembered.pop(authorization)
+        others = self._remembered_of[caller.session_id]
+        others.discard(authorization)
+        if not others:
+            del self._remembered_of[caller.session_id]
+
+    def _sign(self, kind: str, user_id: UUID, token_id: UUID, seconds: int, **more: str) -> str:
         now = int(time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user_id), "jti": str(token_id)}
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user_id), "jti": str(token_id), **more}
         return jwt.encode(
             {**claims, "iat": now, "exp": now + seconds},
             self._keys[self._key_id],

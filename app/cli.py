@@ -219,7 +219,7 @@ def list_staff() -> None:
 
 @wallet.group()
 def user() -> None:
-    """People: what is kept about them."""
+    """People: what is kept about them, and whether they are let in."""
 
 
 @user.command("export")
@@ -245,6 +245,30 @@ def erase_user(person: str, *, yes: bool) -> None:
         click.confirm(f"Erase {person}? Nobody can undo this.", abort=True)
     user_id = asyncio.run(erase_person(settings, person))
     click.echo(f"Erased: {user_id}. Backups made before still have them.")
+
+
+@user.command("block")
+@click.argument("who")
+@click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
+def block_user(who: str, reason: str) -> None:
+    """End all sessions of a person (phone, email or id) and let them sign in no more; money still reaches them."""
+    settings = _staff_settings()
+    from app.blocking import block, shell
+
+    done = asyncio.run(block(who, reason=reason, staff=shell(), phone_region=settings.phone_region))
+    click.echo(f"{done.user_id} is blocked{'' if done.changed else ' already'}. `wallet user unblock` undoes it.")
+
+
+@user.command("unblock")
+@click.argument("who")
+@click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
+def unblock_user(who: str, reason: str) -> None:
+    """Let a blocked person sign in again."""
+    settings = _staff_settings()
+    from app.blocking import shell, unblock
+
+    done = asyncio.run(unblock(who, reason=reason, staff=shell(), phone_region=settings.phone_region))
+    click.echo(f"{done.user_id} can sign in{' again' if done.changed else ': they were not blocked'}.")
 
 
 @wallet.command()
@@ -277,11 +301,11 @@ def _settings_of_server(*, supervised: bool) -> "Settings":
     return settings
 
 
-def _staff_settings() -> None:
+def _staff_settings() -> "Settings":
     _environment()
     from app.settings import load_settings
 
-    load_settings(os.environ, needs=("DATABASE_URL",))
+    return load_settings(os.environ, needs=("DATABASE_URL",))
 
 
 def _new_password(from_stdin: bool) -> str:

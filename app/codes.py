@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.refusals import Refusal
+from app.problems import ValidationFailed
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ CODE_SECONDS = 300
 TRIES_MAX = 5
 ANSWER_SECONDS = 5.0
 
-Purpose = Literal["registration", "password"]
+Purpose = Literal["registration", "password", "reset"]
 
 # One key, so one slot of a cluster, and Redis runs a script alone: of any number of parallel guesses five are compared.
 _REDEEM = """
@@ -84,8 +85,8 @@ class Codes:
         """
         Spend the code and hand out what was pending.
 
-        Where the block fails, for want of a database, the code comes back with the life and the tries it had left; an
-        ordinary refusal is an answer, and the code stays spent.
+        Where the block fails, for want of a database, the code comes back with the life and the tries it had left; so
+        it does where what came along with it was not valid. Any other refusal is an answer, and the code stays spent.
 
         Raises:
             InvalidCode: it does not redeem this session.
@@ -99,7 +100,7 @@ class Codes:
         try:
             yield pending if isinstance(pending, bytes) else pending.encode()
         except BaseException as failure:
-            if not isinstance(failure, Refusal) or failure.status >= 500:
+            if not isinstance(failure, Refusal) or isinstance(failure, ValidationFailed) or failure.status >= 500:
                 await self._put_back(key, digest, pending, int(tries) - 1, int(expires_at_ms))
             raise
 

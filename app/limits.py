@@ -137,13 +137,13 @@ class RateLimiter:
         most = self._limits.refreshes_per_user
         await self._count(visitor, _Count("refreshes-per-user", str(user_id), most, QUARTER_SECONDS))
 
-    async def code(self, email: str, phone_number: str, visitor: Visitor) -> None:
-        """Count a code that is about to be sent, or a notice in its place."""
+    async def code(self, email: str | None, phone_number: str | None, visitor: Visitor) -> None:
+        """Count a code that is about to be sent, or a notice in its place; by what was given of email and phone."""
         most = self._limits
         await self._count(
             visitor,
-            _Count("codes-per-email", email, most.codes_per_email, HOUR_SECONDS),
-            _Count("codes-per-phone", phone_number, most.codes_per_phone, HOUR_SECONDS),
+            _Count("codes-per-email", email or "", most.codes_per_email if email else 0, HOUR_SECONDS),
+            _Count("codes-per-phone", phone_number or "", most.codes_per_phone if phone_number else 0, HOUR_SECONDS),
             self._address("codes-per-address", visitor, most.codes_per_address, HOUR_SECONDS),
         )
 

@@ -21,6 +21,8 @@ from app.controllers.bulk import BulkController
 from app.controllers.health import HealthController
 from app.controllers.mailbox import MailboxController
 from app.controllers.payments import PaymentsController
+from app.controllers.resets import ResetsController
+from app.controllers.sessions import SessionsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
 from app.cors import across_origins
@@ -36,6 +38,7 @@ from app.people import People
 from app.problems import EXCEPTION_HANDLERS
 from app.readiness import Lookout
 from app.request_log import RequestLog, log_config
+from app.revocations import Revocations
 from app.settings import Settings
 from app.tracing import tracing
 from app.workers import workers_route
@@ -62,6 +65,7 @@ def create_app(settings: Settings) -> Litestar:
     if traces:
         bank.on_road = traces.on_road
     tokens = Tokens(settings.secret, settings.tokens)
+    revocations = Revocations(tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
     passwords = Passwords()
@@ -89,6 +93,7 @@ def create_app(settings: Settings) -> Litestar:
             stack.callback(passwords.close)
             stack.callback(images.close)
             await stack.enter_async_context(connection_pool(settings.pool))
+            await stack.enter_async_context(revocations.running())
             await stack.enter_async_context(board.running())
             await stack.enter_async_context(locks.running())
             await stack.enter_async_context(bank.running())
@@ -103,7 +108,10 @@ def create_app(settings: Settings) -> Litestar:
         "redis": redis,
         "lookout": lookout,
     }
-    routes: list[Any] = [UsersController, WalletsController, PaymentsController, BulkController, HealthController]
+    routes: list[Any] = [
+        *(UsersController, SessionsController, ResetsController),
+        *(WalletsController, PaymentsController, BulkController, HealthController),
+    ]
     app = Litestar(
         route_handlers=[
             *routes,
@@ -132,6 +140,7 @@ def create_app(settings: Settings) -> Litestar:
     inner = across_origins(app.asgi_handler, settings.http.origins)
     app.asgi_handler = Observed(inner, RequestLog(settings.log, production=production), production=production)
     app.state.tokens = tokens
+    app.state.revocations = revocations
     app.state.lookout = lookout
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app

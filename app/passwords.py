@@ -1,13 +1,17 @@
 """Passwords: argon2id, off the event loop."""
 
+from collections.abc import Callable
 from secrets import token_urlsafe
+from typing import ParamSpec
 
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
 from actors.refusals import Refusal
 from app.threads import Threads
+
+P = ParamSpec("P")
 
 LENGTH_MIN = 8
 LENGTH_MAX = 128
@@ -26,7 +30,7 @@ class Passwords:
     """
     Hashes and compares passwords in two threads, about a hundred a second.
 
-    Both methods raise `Overloaded` when more than `waiting_max` calls wait.
+    Its methods raise `Overloaded` when more than `waiting_max` calls wait.
     """
 
     def __init__(self, *, threads: int = 2, waiting_max: int = 256) -> None:
@@ -43,6 +47,10 @@ class Passwords:
         same = await self._threads.run(_same, password_hash or self._nobodys_hash, password)
         return same and password_hash is not None
 
+    async def checked(self, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Look at a new password in these threads too; raises what `check` raises."""
+        await self._threads.run(check, *args, **kwargs)
+
     def close(self) -> None:
         """Stop the threads."""
         self._threads.close()
@@ -53,3 +61,17 @@ def _same(password_hash: str, password: str) -> bool:
         return _ARGON2.verify(password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
+
+
+def is_outdated(password_hash: str) -> bool:
+    """
+    Whether a hash is weaker than one made today.
+
+    Never where it is stronger: while two versions run side by side, the older one must not undo the newer one's work.
+    """
+    try:
+        theirs = extract_parameters(password_hash)
+    except InvalidHashError:
+        return False
+    stronger = theirs.time_cost * theirs.memory_cost >= _ARGON2.time_cost * _ARGON2.memory_cost
+    return not stronger and _ARGON2.check_needs_rehash(password_hash)

@@ -1,23 +1,31 @@
 """People: how they register, sign in, change their password and describe themselves."""
 
+import logging
 from uuid import UUID, uuid4
 
 import msgspec
 from saq import Queue
 
+from actors.refusals import Overloaded
 from app import refresh
 from app.auth import REFRESH, TokenInvalid, Tokens, WrongCredentials
 from app.codes import Codes, Session
 from app.contacts import claimed_phone_number, email_address, phone_number
 from app.images import Images
 from app.limits import RateLimiter, Visitor
-from app.passwords import Passwords, WrongPassword
+from app.new_passwords import check_new_password
+from app.passwords import Passwords, WrongPassword, is_outdated
 from app.profiles import Profiles, UserView
-from app.refresh import TokenPair
+from app.refresh import Device, TokenPair
 from app.registration import Registration, make_user, owners_of
+from app.resets import Resets, change
+from app.sessions import Sessions
+from db.engine import UNAVAILABLE
 from db.tables import User
 from db.transaction import transaction
 from tasks.messages import Messages
+
+log = logging.getLogger(__name__)
 
 
 class People:
@@ -41,6 +49,18 @@ class People:
         self._codes = codes
         self._limiter = limiter
         self.profiles = Profiles(images)
+        self.sessions = Sessions(tokens)
+        self.resets = Resets(
+            tokens=tokens,
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            profiles=self.profiles,
+            messages=messages,
+            queue=queue,
+            phone_region=phone_region,
+            development=development,
+        )
         self._messages = messages
         self._queue = queue
         self._phone_region = phone_region
@@ -55,6 +75,7 @@ class People:
         """
         email = email_address(email, development=self._development)
         phone = phone_number(phone, region=self._phone_region)
+        await self._check_new(password, "password", email, phone)
         await self._limiter.code(email, phone, visitor)
         password_hash = await self._passwords.hash(password)
         registration = Registration(user_id=uuid4(), email=email, phone_number=phone, password_hash=password_hash)
@@ -102,23 +123,30 @@ class People:
         # Known without asking: the person exists now, even if the database is lost before it can say so.
         return UserView(id=registration.user_id, email=registration.email, phone_number=registration.phone_number)
 
-    async def sign_in(self, *, phone: str, password: str, visitor: Visitor) -> TokenPair:
+    async def sign_in(self, *, phone: str, password: str, visitor: Visitor, device: Device) -> TokenPair:
         """
-        The first pair of tokens.
+        The first pair of tokens of a new session.
 
         Raises:
-            WrongCredentials: unknown phone and wrong password alike, after the same work.
+            WrongCredentials: unknown phone, wrong password and somebody who is blocked alike, after the same work.
         """
         phone = claimed_phone_number(phone, region=self._phone_region)
         await self._limiter.sign_in(phone, visitor)
-        found = await User.select(User.id, User.password_hash).where(User.phone_number == phone).first()
-        matches = await self._passwords.match(found["password_hash"] if found else None, password)
-        if not (matches and found):
-            raise WrongCredentials()
-        pair = await refresh.begin(self._tokens, found["id"], password_hash=found["password_hash"])
-        if pair is None:  # the password was changed a moment ago
-            raise WrongCredentials()
-        return pair
+        # Twice where the hash became another one in between: by a change of password, or by a stronger hash of it.
+        for _ in range(2):
+            found = (
+                await User.select(User.id, User.password_hash, User.blocked_at)
+                .where(User.phone_number == phone)
+                .first()
+            )
+            matches = await self._passwords.match(found["password_hash"] if found else None, password)
+            if not (matches and found) or found["blocked_at"]:
+                raise WrongCredentials()
+            pair = await refresh.begin(self._tokens, found["id"], password_hash=found["password_hash"], device=device)
+            if pair:
+                await self._strengthen(found["id"], found["password_hash"], password)
+                return pair
+        raise WrongCredentials()
 
     async def refresh(self, token: str, *, visitor: Visitor) -> TokenPair:
         """The next pair; refused as `app.refresh.rotate` says."""
@@ -139,6 +167,7 @@ class People:
             raise TokenInvalid()
         if not await self._passwords.match(user["password_hash"], password):
             raise WrongPassword()
+        await self._check_new(new_password, "new_password", user["email"], user["phone_number"])
         await self._limiter.code(user["email"], user["phone_number"], visitor)
         new_hash = await self._passwords.hash(new_password)
         session, code = await self._codes.open("password", new_hash.encode(), owner=user_id)
@@ -155,22 +184,56 @@ class People:
 
     async def confirm_password(self, user_id: UUID, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
         """
-        Make the new password the one that counts, and sign out everyone: each refresh token is revoked.
+        Make the new password the one that counts, and end every session: each refresh token is revoked.
 
-        Access tokens can't be called back; they end within their quarter of an hour.
+        The access tokens end with their sessions: at once here, within seconds in other processes: see
+        `app/revocations.py`.
 
         Raises:
             InvalidCode: the code does not confirm this session, or the session is somebody else's.
+            TokenInvalid: they were blocked a moment ago.
         """
         await self._limiter.verification(visitor)
         async with self._codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
-            await User.raw(
-                'UPDATE "user" SET password_hash = {}, updated_at = now() WHERE id = {}', new_hash.decode(), user_id
+            if await refresh.lock_user(user_id) is None:
+                raise TokenInvalid()
+            answer, ended = await change(
+                user_id,
+                new_hash.decode(),
+                event=f"password_changed:{session_id}",
+                messages=self._messages,
+                profiles=self.profiles,
             )
-            await refresh.revoke_all(user_id)
-            await self._messages.owe(
-                event=f"password_changed:{session_id}", template="password_changed", user_id=user_id
-            )
-            answer = await self.profiles.view(user_id)
+        self._tokens.revoke(ended)
         await self._messages.hasten(self._queue)
         return answer
+
+    async def sign_out(self, token: str, *, visitor: Visitor) -> None:
+        """End the session that this refresh token is of, if it is of one: whoever asks does not learn which."""
+        await self._limiter.refresh(visitor)
+        await refresh.sign_out(self._tokens, token)
+
+    async def _check_new(self, password: str, field: str, email: str, phone: str) -> None:
+        await self._passwords.checked(
+            check_new_password,
+            password,
+            field=field,
+            email=email,
+            phone_number=phone,
+            region=self._phone_region,
+        )
+
+    async def _strengthen(self, user_id: UUID, password_hash: str, password: str) -> None:
+        """Hash the password anew where that is done with more work by now; nobody's sign-in fails for it."""
+        if not is_outdated(password_hash):
+            return
+        try:
+            stronger = await self._passwords.hash(password)
+            await User.raw(
+                'UPDATE "user" SET password_hash = {} WHERE id = {} AND password_hash = {}',
+                stronger,
+                user_id,
+                password_hash,
+            )
+        except (Overloaded, *UNAVAILABLE) as error:
+            log.info("a password's hash stays as it was: %s", type(error).__name__)

@@ -55,7 +55,7 @@ async def find_person(text: str, *, region: str) -> UUID:
 
 
 _PERSON = """
-SELECT id, email, phone_number, first_name, last_name, created_at AS registered_at, updated_at, erased_at,
+SELECT id, email, phone_number, first_name, last_name, created_at AS registered_at, updated_at, blocked_at, erased_at,
     CASE WHEN profile_image IS NOT NULL THEN $1::text || '/' || profile_image END AS profile_image
 FROM "user" WHERE id = $2
 """
@@ -82,12 +82,14 @@ _LISTS = {
     """,
     "sessions": """
         SELECT family AS id, min(issued_at) AS signed_in_at, max(issued_at) AS last_used_at,
-            max(expires_at) AS expires_at, max(revoked_at) AS ended_at FROM refresh_token WHERE "user" = $1
+            max(expires_at) AS expires_at, max(revoked_at) AS ended_at, max(user_agent) AS user_agent
+        FROM refresh_token WHERE "user" = $1
         GROUP BY family ORDER BY 2
     """,
-    "actions_of_staff_on_wallets": """
+    "actions_of_staff": """
         SELECT a.created_at AS at, a.action, w.wallet_number, a.transaction, a.reason
-        FROM staff_action a JOIN wallet w ON w.id = a.wallet WHERE w."user" = $1 ORDER BY a.created_at
+        FROM staff_action a LEFT JOIN wallet w ON w.id = a.wallet
+        WHERE w."user" = $1 OR a."user" = $1 ORDER BY a.created_at
     """,
 }
 
@@ -184,7 +186,11 @@ async def erase(user_id: UUID) -> Erased:
             UNUSABLE,
         )
         await run(_MESSAGES + '"user" = $1', user_id)
-        await run('UPDATE refresh_token SET revoked_at = now() WHERE "user" = $1 AND revoked_at IS NULL', user_id)
+        # The rows stay: every process learns from them that the sessions have ended.
+        await run(
+            'UPDATE refresh_token SET revoked_at = coalesce(revoked_at, now()), user_agent = NULL WHERE "user" = $1',
+            user_id,
+        )
     return Erased(user_id=user_id, image=before["profile_image"])
 
 

@@ -3,6 +3,7 @@
 from asyncpg import PostgresError
 from redis.exceptions import RedisError
 
+from app.blocking import BlockingError
 from app.demo import DemoFailed
 from app.environment import SettingsError
 from app.listen import PortTaken
@@ -24,6 +25,7 @@ OURS = (
     MetricsPortTaken,
     StaffError,
     PersonError,
+    BlockingError,
 )
 
 

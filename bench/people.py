@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from app.auth import Lifetimes, Tokens
 from db.tables import Wallet
@@ -101,7 +102,7 @@ def _write(file: Path, secret: str, rows: list[dict[str, Any]]) -> None:
     file.touch(mode=0o600)
     with file.open("w") as lines:
         for row in rows:
-            token = tokens.access(row["user"]) if row["sends"] else "-"
+            token = tokens.access(row["user"], uuid4()) if row["sends"] else "-"
             lines.write(f"{row['id']}\t{row['wallet_number']}\t{token}\n")
 
 

@@ -39,6 +39,7 @@ class User(Table, tablename="user"):
     first_name = Varchar(length=150)
     last_name = Varchar(length=150)
     profile_image = Varchar(length=64, null=True, default=None, help_text="File name under the media folder.")
+    blocked_at = Timestamptz(null=True, default=None, help_text="Since when staff let them in no more; null if not.")
     created_at = Timestamptz(default=TimestamptzNow())
     updated_at = Timestamptz(default=TimestamptzNow())
     erased_at = Timestamptz(null=True, default=None, help_text="Since when nothing of the person is left but the row.")
@@ -128,31 +129,40 @@ class IdempotencyKey(Table, tablename="idempotency_key"):
 
 class StaffAction(Table, tablename="staff_action"):
     """
-    What somebody of the staff did to money or to a wallet, and why. Never updated, never deleted.
+    What somebody of the staff did to money, to a wallet or to a person, and why. Never updated, never deleted.
 
-    Written in the same commit as what it tells of. `id` is that of the transaction, where money moved.
+    Written in the same commit as what it tells of. `id` is that of the transaction, where money moved. `staff` is 0
+    where it was done on the command line, which asks for no login.
     """
 
     id = UUID(primary_key=True, default=None)
     staff = BigInt(help_text="The login's id.")
     staff_name = Varchar(length=100, help_text="Its name at that time.")
-    action = Varchar(length=16, help_text="ADJUST, REVERSE, FREEZE or UNFREEZE.")
+    action = Varchar(length=16, help_text="ADJUST, REVERSE, FREEZE, UNFREEZE, BLOCK or UNBLOCK.")
     wallet = BigInt(null=True, default=None)
+    user = UUID(null=True, default=None, help_text="Who was blocked or unblocked.")
     transaction = UUID(null=True, default=None)
     reason = Varchar(length=500)
     created_at = Timestamptz(default=TimestamptzNow())
 
-    staff_action_known = Check("\"action\" IN ('ADJUST', 'REVERSE', 'FREEZE', 'UNFREEZE')")
+    staff_action_is_one_of = Check("\"action\" IN ('ADJUST', 'REVERSE', 'FREEZE', 'UNFREEZE', 'BLOCK', 'UNBLOCK')")
     staff_action_has_a_reason = Check('length(trim("reason")) > 0')
 
 
 class RefreshToken(Table, tablename="refresh_token"):
-    """One issued refresh token. A spent token seen again revokes its whole family."""
+    """
+    One issued refresh token. Those of one sign-in are a family, which is a session of the user's.
+
+    A spent token seen again revokes its whole family. When and from what somebody signed in goes from row to row, since
+    the first ones are forgotten when they have expired.
+    """
 
     id = UUID(primary_key=True, default=UUID4())
     family = UUID(default=None, index=True)
     user = ForeignKey(User, null=False, on_delete=OnDelete.cascade, index=True)
     token_hash = Varchar(length=64, secret=True)
+    signed_in_at = Timestamptz(null=True, default=None, help_text="Null where that was before it was kept.")
+    user_agent = Varchar(length=200, null=True, default=None)
     issued_at = Timestamptz(default=TimestamptzNow())
     expires_at = Timestamptz(default=None)
     spent_at = Timestamptz(null=True, default=None)

@@ -6,7 +6,13 @@ from typing import Literal
 from msgspec import Struct
 
 Template = Literal[
-    "welcome", "registration_code", "registration_attempt", "password_code", "password_changed", "wallet_blocked"
+    "welcome",
+    "registration_code",
+    "registration_attempt",
+    "password_code",
+    "reset_code",
+    "password_changed",
+    "wallet_blocked",
 ]
 
 CODE_LIFETIME_SECONDS = 300
@@ -80,6 +86,16 @@ def _password_code(params: Mapping[str, str]) -> Letter:
     )
 
 
+def _reset_code(params: Mapping[str, str]) -> Letter:
+    return _letter(
+        "Set a new password",
+        f"your code is {params['code']}. It is valid for {_MINUTES} minutes, and with it you choose a new password.",
+        _NEVER_TELL,
+        "If you did not forget your password, ignore this message: nothing happens without the code.",
+        short=f"Wallet: your code for a reset is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+    )
+
+
 def _password_changed(_params: Mapping[str, str]) -> Letter:
     return _letter(
         "Your password was changed",
@@ -104,6 +120,7 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, str]], Letter]] = {
     "registration_code": _registration_code,
     "registration_attempt": _registration_attempt,
     "password_code": _password_code,
+    "reset_code": _reset_code,
     "password_changed": _password_changed,
     "wallet_blocked": _wallet_blocked,
 }

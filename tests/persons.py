@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from litestar import Litestar
@@ -112,7 +112,7 @@ async def register(client: httpx.AsyncClient, tokens: Tokens | None = None) -> P
     user = User(email=f"person{number}@example.com", phone_number=f"+7701{number:07}", password_hash="none")
     await user.save()
     tokens = tokens or Tokens(DEVELOPMENT_SECRET, Lifetimes())
-    return Person(user.id, client, tokens.access(user.id))
+    return Person(user.id, client, tokens.access(user.id, uuid4()))
 
 
 def tokens_of(app: Litestar) -> Tokens:

@@ -21,6 +21,7 @@ from app.problems import BAD_BODY, problems
 from app.profiles import UserView
 from app.refresh import TokenPair
 from app.registration import UserExists
+from app.sessions import device_of
 
 # The file, the names and what multipart/form-data puts around them.
 FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
@@ -28,7 +29,7 @@ FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
 # In the OpenAPI document: no token is needed.
 PUBLIC: list[dict[str, list[str]]] = [{}]
 
-_ANY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
+ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 
 T = TypeVar("T")
 Asked = Request[Caller, Any, Any]
@@ -90,18 +91,18 @@ class UsersController(Controller):
         """Who you are, with your wallets."""
         return await people.profiles.view(request.user.user_id)
 
-    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*_ANY, RateLimited))
+    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*ANY_BODY, RateLimited))
     async def create(
         self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]
     ) -> Response[Session]:
         """
         A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
-        `expires_in` seconds.
+        `expires_in` seconds. The most common passwords, and one's own email address or phone number, are not taken.
 
         The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
         """
         visitor = visitor_of(request)
-        return _limited(
+        return limited(
             visitor,
             await people.register(email=data.email, phone=data.phone_number, password=data.password, visitor=visitor),
         )
@@ -110,7 +111,7 @@ class UsersController(Controller):
         "/verify",
         security=PUBLIC,
         summary="Finish a registration",
-        responses=problems(*_ANY, InvalidCode, UserExists, RateLimited),
+        responses=problems(*ANY_BODY, InvalidCode, UserExists, RateLimited),
     )
     async def verify(
         self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
@@ -118,48 +119,60 @@ class UsersController(Controller):
         """A code is good for one use within five minutes, and for five tries."""
         visitor = visitor_of(request)
         user = await people.confirm_registration(session_id=data.session_id, code=data.code, visitor=visitor)
-        return _limited(visitor, user)
+        return limited(visitor, user)
 
-    @post("/token/create", security=PUBLIC, summary="Sign in", responses=problems(*_ANY, WrongCredentials, RateLimited))
+    @post(
+        "/token/create",
+        security=PUBLIC,
+        summary="Sign in",
+        responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
+    )
     async def create_token(
         self, request: Asked, data: JSONBody[CreateToken], people: NamedDependency[People]
     ) -> Response[TokenPair]:
         """
         An access token for the `Authorization` header, and a refresh token for the next pair.
 
-        An unknown phone number and a wrong password are answered alike.
+        An unknown phone number and a wrong password are answered alike. Each sign-in is a session: see
+        `/users/sessions/`.
         """
         visitor = visitor_of(request)
-        return _limited(visitor, await people.sign_in(phone=data.phone_number, password=data.password, visitor=visitor))
+        pair = await people.sign_in(
+            phone=data.phone_number,
+            password=data.password,
+            visitor=visitor,
+            device=device_of(request.headers.get("user-agent")),
+        )
+        return limited(visitor, pair)
 
     @post(
         "/token/refresh",
         security=PUBLIC,
         summary="Exchange a refresh token",
-        responses=problems(*_ANY, TokenExpired, TokenInvalid, RateLimited),
+        responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
     )
     async def refresh_token(
         self, request: Asked, data: JSONBody[TokenRefresh], people: NamedDependency[People]
     ) -> Response[TokenPair]:
         """
-        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes every token
-        that came of the same sign-in.
+        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes its whole
+        session.
         """
         visitor = visitor_of(request)
-        return _limited(visitor, await people.refresh(data.refresh, visitor=visitor))
+        return limited(visitor, await people.refresh(data.refresh, visitor=visitor))
 
     @post(
         "/password/update",
         summary="Start a change of password",
         before_request=signed_in,
-        responses=problems(*_ANY, *SIGNED_OUT, WrongPassword, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
     async def update_password(
         self, request: Asked, data: JSONBody[UpdatePassword], people: NamedDependency[People]
     ) -> Response[Session]:
         """A six-digit code goes out as at registration; give it to `/users/password/verify/`."""
         visitor = visitor_of(request)
-        return _limited(
+        return limited(
             visitor,
             await people.change_password(
                 request.user.user_id, password=data.password, new_password=data.new_password, visitor=visitor
@@ -170,14 +183,14 @@ class UsersController(Controller):
         "/password/verify",
         summary="Finish a change of password",
         before_request=signed_in,
-        responses=problems(*_ANY, *SIGNED_OUT, InvalidCode, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
     async def verify_password(
         self, request: Asked, data: JSONBody[VerifyUser], people: NamedDependency[People]
     ) -> Response[UserView]:
-        """The new password counts from now on, and every refresh token is revoked: sign in again."""
+        """The new password counts from now on, and every session has ended: sign in again."""
         visitor = visitor_of(request)
-        return _limited(
+        return limited(
             visitor,
             await people.confirm_password(
                 request.user.user_id, session_id=data.session_id, code=data.code, visitor=visitor
@@ -190,7 +203,7 @@ class UsersController(Controller):
         before_request=signed_in,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
-        responses=problems(*_ANY, *SIGNED_OUT),
+        responses=problems(*ANY_BODY, *SIGNED_OUT),
     )
     async def update(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """
@@ -205,6 +218,6 @@ def visitor_of(request: Asked) -> Visitor:
     return Visitor(address=request.client.host if request.client else "")
 
 
-def _limited(visitor: Visitor, answer: T) -> Response[T]:
+def limited(visitor: Visitor, answer: T) -> Response[T]:
     """The answer, and how much of the limits that have counted the request is left."""
     return Response(answer, headers=dict(visitor.headers))

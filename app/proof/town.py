@@ -13,6 +13,7 @@ from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -134,7 +135,7 @@ async def settle(people: int, environment: dict[str, str], chance: Random) -> li
                     number=wallet.wallet_number,
                     currency=currency,
                     user_id=user.id,
-                    token=tokens.access(user.id),
+                    token=tokens.access(user.id, uuid4()),
                 )
             )
     chance.shuffle(holders)

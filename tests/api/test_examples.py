@@ -62,4 +62,8 @@ async def test_every_example_of_a_body_does_what_the_document_says(client: httpx
     assert len((await send("post", "/users/wallets/{id}/transfers"))["transfers"]) == 2
     session = await send("post", "/users/password/update")
     await send("patch", "/users/password/verify", session_id=session["session_id"], code=await code_of(session))
+    session = await send("post", "/users/password/reset")
+    await send("post", "/users/password/reset/verify", session_id=session["session_id"], code=await code_of(session))
+    again = await client.post("/users/token/revoke", json={"refresh": tokens["refresh"]})
+    assert (again.status_code, bodies.pop(("post", "/users/token/revoke"))) == (204, {})
     assert bodies == {}, "an example that nobody has tried"

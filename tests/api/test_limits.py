@@ -48,6 +48,14 @@ class TestLimits:
             body = {"email": f"eve{n}@example.com", "phone_number": "+77010000009", "password": PASSWORD}
             assert (await client.post("/users/create/", json=body)).status_code == 201
 
+    async def test_resets_are_limited_by_what_was_given_and_alike_for_everybody(
+        self, client: httpx.AsyncClient, ann: Member
+    ) -> None:
+        for email, before in (("Ann@example.com", 1), ("nobody@example.com", 0)):  # her registration was one
+            answers = [await client.post("/users/password/reset/", json={"email": email}) for _ in range(3 - before)]
+            assert [answer.status_code for answer in answers] == [201] * (2 - before) + [429]
+            assert answers[-1].headers["ratelimit-policy"] == '"codes-per-email";q=2;w=3600'
+
     async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
         for _ in range(4):
             answer = await sign_in(client, "+77010000000")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -34,10 +35,21 @@ ROUTES = {
     ("PATCH", "/users/wallets/{id}/update/"): 200,
     ("POST", "/users/wallets/{id}/withdraw/"): 201,
 }
-ADDED = {("POST", "/users/wallets/{id}/transfers/"): 201}
+ADDED = {
+    ("POST", "/users/wallets/{id}/transfers/"): 201,
+    ("POST", "/users/token/revoke/"): 204,
+    ("GET", "/users/sessions/"): 200,
+    ("DELETE", "/users/sessions/"): 204,
+    ("DELETE", "/users/sessions/{id}/"): 204,
+    ("POST", "/users/password/reset/"): 201,
+    ("POST", "/users/password/reset/verify/"): 201,
+}
 """What the API has beyond the document."""
 
-OPEN_TO_ALL = {"/users/create/", "/users/verify/", "/users/token/create/", "/users/token/refresh/"}
+OPEN_TO_ALL = {
+    *("/users/create/", "/users/verify/", "/users/token/create/", "/users/token/refresh/", "/users/token/revoke/"),
+    *("/users/password/reset/", "/users/password/reset/verify/"),
+}
 
 WALLET = {"id", "wallet_number", "name", "amount", "amount_currency", "is_active", "created_at", "updated_at", "user"}
 TRANSACTION = {
@@ -106,6 +118,7 @@ async def test_the_document_from_its_first_route_to_its_last(walk: Walk, code_of
     tokens = await walk.ask("POST", "/users/token/create/", credentials)
     assert tokens.keys() == {"access", "refresh", "token_type", "expires_in"}
     assert tokens["token_type"] == "Bearer"
+    ann.tokens = tokens  # the change of password has ended her session, and the old access token with it
     more = await walk.ask("POST", "/users/token/refresh/", {"refresh": tokens["refresh"], "access": tokens["access"]})
     assert more.keys() == tokens.keys()
     assert more["refresh"] != tokens["refresh"]
@@ -173,7 +186,7 @@ async def test_the_openapi_document_has_these_routes_with_these_statuses_and_no_
 
 async def test_every_route_but_the_named_ones_wants_a_token(client: httpx.AsyncClient) -> None:
     for method, route in ROUTES | ADDED:
-        path = route.format(id=1)
+        path = route.format(id=uuid4() if "sessions" in route else 1)
         for way in (path, path.rstrip("/"), f"/api/v1{path}", f"/api/v1{path}".rstrip("/")):
             answer = await client.request(method, way, json={} if method != "GET" else None)
             if route in OPEN_TO_ALL:
@@ -192,7 +205,7 @@ async def test_somebody_elses_wallet_is_not_found_on_any_route(client: httpx.Asy
     body = transfer | {"name": "Ben's now", "transfers": [transfer]}
     tried = 0
     for method, route in ROUTES | ADDED:
-        if "{id}" not in route:
+        if "wallets/{id}" not in route:
             continue
         # Ann's, one of the system's, and one that nobody has.
         for id in (wallet["id"], 1, 999_999):

@@ -37,7 +37,7 @@ STATUSES = {
     "user_exists": 400,
     "bulk_refused": 400,
     **dict.fromkeys(["not_authenticated", "token_expired", "token_invalid", "wrong_credentials"], 401),
-    **dict.fromkeys(["wallet_not_found", "not_found"], 404),
+    **dict.fromkeys(["wallet_not_found", "session_not_found", "not_found"], 404),
     "method_not_allowed": 405,
     "content_too_large": 413,
     "unsupported_media_type": 415,
@@ -198,12 +198,12 @@ async def not_authenticated(scene: Scene) -> httpx.Response:
 
 
 async def token_expired(scene: Scene) -> httpx.Response:
-    old = Tokens(DEVELOPMENT_SECRET, Lifetimes(access_seconds=-1)).access(scene.alice.user_id)
+    old = Tokens(DEVELOPMENT_SECRET, Lifetimes(access_seconds=-1)).access(scene.alice.user_id, uuid4())
     return await scene.client.get("/users/wallets/", headers={"Authorization": f"Bearer {old}"})
 
 
 async def token_invalid(scene: Scene) -> httpx.Response:
-    forged = Tokens("somebody else's secret of many bytes", Lifetimes()).access(scene.alice.user_id)
+    forged = Tokens("somebody else's secret of many bytes", Lifetimes()).access(scene.alice.user_id, uuid4())
     return await scene.client.get("/users/wallets/", headers={"Authorization": f"Bearer {forged}"})
 
 
@@ -220,6 +220,10 @@ async def rate_limited(scene: Scene) -> httpx.Response:
 
 async def wallet_not_found(scene: Scene) -> httpx.Response:
     return await scene.alice.request("GET", f"/users/wallets/{scene.his.id}/")
+
+
+async def session_not_found(scene: Scene) -> httpx.Response:
+    return await scene.alice.request("DELETE", f"/users/sessions/{uuid4()}/")
 
 
 async def not_found(scene: Scene) -> httpx.Response:
@@ -263,7 +267,15 @@ CASES: dict[str, Callable[[Scene], Awaitable[httpx.Response]]] = {
     for case in (
         *(validation_failed, insufficient_funds, wallet_blocked, wallet_frozen, same_wallet, wallet_exists),
         *(balance_limit, amount_too_small, invalid_code, wrong_password, user_exists, not_authenticated, token_expired),
-        *(token_invalid, wrong_credentials, rate_limited, wallet_not_found, not_found, method_not_allowed),
+        *(
+            token_invalid,
+            wrong_credentials,
+            rate_limited,
+            wallet_not_found,
+            session_not_found,
+            not_found,
+            method_not_allowed,
+        ),
         *(content_too_large, unsupported_media_type, idempotency_key_reused, overloaded, bulk_refused),
     )
 }

@@ -148,7 +148,7 @@ async def _everything(visit: Visit) -> None:
     await visit.move_money(ann, ben)
     await visit.show_face(ann)
     await visit.change_password(ann, ANN, ANNS_PASSWORD, ANNS_NEXT_PASSWORD)
-    await visit.sign_in(PHONES[0], ANNS_NEXT_PASSWORD)
+    ann = await visit.sign_in(PHONES[0], ANNS_NEXT_PASSWORD)
     await visit.misplace(ann, ANNS_NEXT_PASSWORD)
     await visit.look_around_as_staff("ayan")
     await visit.hang_up(ANNS_NEXT_PASSWORD)

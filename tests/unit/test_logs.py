@@ -152,7 +152,7 @@ async def test_a_requests_line_has_the_clients_id_the_user_and_the_route(capsys:
         "path_template": "/users/wallets/{id}",
         "path": "/users/wallets/17",
         "query_string": b"limit=1",
-        "user": Caller(USER),
+        "user": Caller(USER, USER),
         "client": ("10.0.0.7", 5000),
     }
     line = await line_of(answers_200, capsys, scope)

@@ -6,10 +6,12 @@ from threading import Event
 from time import perf_counter
 
 import pytest
-from argon2 import extract_parameters
+from argon2 import PasswordHasher, extract_parameters
 
 from actors.refusals import Overloaded
-from app.passwords import Passwords
+from app.new_passwords import check_common
+from app.passwords import Passwords, is_outdated
+from app.problems import ValidationFailed
 from app.threads import Threads
 
 
@@ -54,3 +56,19 @@ async def test_beyond_what_may_wait_calls_are_refused_at_once() -> None:
     assert await asyncio.gather(*waiting) == [True] * 3
     assert await threads.run(abs, -1) == 1
     threads.close()
+
+
+@pytest.mark.parametrize(
+    ("memory", "passes", "outdated"), [(19_456, 2, False), (8_192, 2, True), (19_456, 1, True), (65_536, 3, False)]
+)
+def test_only_a_hash_of_less_work_is_outdated(memory: int, passes: int, outdated: bool) -> None:
+    hashed = PasswordHasher(memory_cost=memory, time_cost=passes, parallelism=1).hash("correct horse")
+    assert is_outdated(hashed) == outdated
+    assert not is_outdated("no hash")
+
+
+@pytest.mark.parametrize("password", ["password", "PassWord1", "qwertyuiop", "1234567890", "iloveyou1"])
+def test_a_common_password_is_refused_however_it_is_written(password: str) -> None:
+    with pytest.raises(ValidationFailed, match="most common"):
+        check_common(password, field="password")
+    check_common(f"{password} and a horse", field="password")

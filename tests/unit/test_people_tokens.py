@@ -15,20 +15,20 @@ from app.auth import ACCESS, REFRESH, Lifetimes, NotAuthenticated, TokenExpired,
 
 SECRET = "a secret of the tests, long enough"
 TOKENS = Tokens(SECRET, Lifetimes())
-ANN = uuid4()
+ANN, SESSION = uuid4(), uuid4()
 
 
 def forged(**changes: Any) -> str:
     """A token signed with our key, but not quite like ours."""
     claims = {"iss": "wallet", "aud": "wallet", "sub": str(ANN), "jti": str(uuid4()), "iat": int(time())}
-    claims |= {"exp": int(time()) + 60} | changes
+    claims |= {"exp": int(time()) + 60, "sid": str(SESSION)} | changes
     (key_id, key), *_ = TOKENS._keys.items()
     kept = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(kept, key, algorithm="HS256", headers={"typ": ACCESS, "kid": key_id})
 
 
 def test_a_token_tells_whose_it_is() -> None:
-    assert TOKENS.read(TOKENS.access(ANN), ACCESS).user_id == ANN
+    assert TOKENS.read(TOKENS.access(ANN, SESSION), ACCESS).user_id == ANN
     token_id = uuid4()
     claims = TOKENS.read(TOKENS.refresh(ANN, token_id), REFRESH)
     assert (claims.user_id, claims.token_id) == (ANN, token_id)
@@ -36,15 +36,15 @@ def test_a_token_tells_whose_it_is() -> None:
 
 def test_one_kind_does_not_pass_as_the_other() -> None:
     with pytest.raises(TokenInvalid):
-        TOKENS.read(TOKENS.access(ANN), REFRESH)
+        TOKENS.read(TOKENS.access(ANN, SESSION), REFRESH)
     with pytest.raises(TokenInvalid):
         TOKENS.read(TOKENS.refresh(ANN, uuid4()), ACCESS)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"iss": "other"}, {"aud": "other"}, {"sub": "ann"}, {"jti": "1"}, {"iat": int(time()) + 3600}]
-    + [{name: None} for name in ("iss", "aud", "sub", "jti", "iat", "exp")],
+    [{"iss": "other"}, {"aud": "other"}, {"sub": "ann"}, {"jti": "1"}, {"sid": "1"}, {"iat": int(time()) + 3600}]
+    + [{name: None} for name in ("iss", "aud", "sub", "jti", "iat", "exp", "sid")],
 )
 def test_every_claim_counts(changes: dict[str, Any]) -> None:
     assert TOKENS.read(forged(), ACCESS)
@@ -58,11 +58,11 @@ def test_an_expired_token_says_so() -> None:
 
 
 def test_a_retired_secret_still_reads_its_tokens() -> None:
-    old = TOKENS.access(ANN)
+    old = TOKENS.access(ANN, SESSION)
     new = Tokens("the next secret, also long enough", Lifetimes(retired_secret=SECRET))
     assert new.read(old, ACCESS).user_id == ANN
     with pytest.raises(TokenInvalid):
-        TOKENS.read(new.access(ANN), ACCESS)
+        TOKENS.read(new.access(ANN, SESSION), ACCESS)
 
 
 @given(st.one_of(st.binary(max_size=300), st.from_regex(rb"[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")))
@@ -83,17 +83,45 @@ def test_hostile_headers_of_tokens(header: bytes) -> None:
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_MAX", 3)
     tokens = Tokens(SECRET, Lifetimes())
-    headers = [f"Bearer {tokens.access(uuid4())}".encode() for _ in range(5)]
+    headers = [f"Bearer {tokens.access(uuid4(), uuid4())}".encode() for _ in range(5)]
     callers = [tokens.caller(header) for header in headers]
     assert list(tokens._remembered) == headers[2:]
+    assert {header for each in tokens._remembered_of.values() for header in each} == set(headers[2:])
     assert [tokens.caller(header) for header in headers] == callers
 
 
 def test_a_remembered_token_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
-    header = f"Bearer {tokens.access(ANN)}".encode()
+    header = f"Bearer {tokens.access(ANN, SESSION)}".encode()
     assert tokens.caller(header).user_id == ANN
     monkeypatch.setattr(auth, "time", lambda: time() + 6)
     with pytest.raises(TokenExpired):
         tokens.caller(header)
     assert not tokens._remembered
+    assert not tokens._remembered_of
+
+
+def test_a_revoked_session_is_refused_remembered_or_not_and_no_other_is() -> None:
+    tokens = Tokens(SECRET, Lifetimes())
+    session, other = uuid4(), uuid4()
+    mine = [f"{scheme} {tokens.access(ANN, session)}".encode() for scheme in ("Bearer", "bearer")]
+    fresh, others = (f"Bearer {tokens.access(ANN, each)}".encode() for each in (session, other))
+    for header in (*mine, others):
+        assert tokens.caller(header).user_id == ANN
+    tokens.revoke([session])
+    assert list(tokens._remembered) == [others]
+    for header in (*mine, fresh):
+        with pytest.raises(TokenInvalid):
+            tokens.caller(header)
+    assert tokens.caller(others).session_id == other
+
+
+def test_a_revocation_is_forgotten_when_its_tokens_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
+    tokens.revoke([SESSION])
+    monkeypatch.setattr(auth, "time", lambda: time() + 64)
+    tokens.revoke([])
+    assert SESSION in tokens._revoked
+    monkeypatch.setattr(auth, "time", lambda: time() + 66)
+    tokens.revoke([])
+    assert not tokens._revoked

@@ -10,7 +10,7 @@ from tasks.templates import UnknownTemplate, write
 BLOCKED = {"wallet_number": "4400000017", "amount": "0.33", "currency": "EUR"}
 
 
-@pytest.mark.parametrize("template", ["registration_code", "password_code"])
+@pytest.mark.parametrize("template", ["registration_code", "password_code", "reset_code"])
 def test_a_code_stands_in_the_text_and_the_sms_and_is_the_only_long_number(template: str) -> None:
     letter = write(template, {}, code="482913")
     assert re.findall(r"\d{4,}", letter.text) == ["482913"]

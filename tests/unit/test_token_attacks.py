@@ -25,6 +25,7 @@ PUBLIC = RSA.public_key().public_bytes(serialization.Encoding.DER, serialization
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time())
     ours = {"iss": "wallet", "aud": "wallet", "sub": str(ANN), "jti": str(uuid4()), "iat": now, "exp": now + 60}
+    ours |= {"sid": str(uuid4())}
     return ours | changes
 
 
@@ -96,7 +97,7 @@ def test_an_attacked_token_is_refused(attack: Callable[[], str]) -> None:
 
 
 def test_a_retired_key_that_is_gone_opens_nothing() -> None:
-    old = Tokens(RETIRED, Lifetimes()).access(ANN)
+    old = Tokens(RETIRED, Lifetimes()).access(ANN, uuid4())
     assert TOKENS.read(old, ACCESS).user_id == ANN
     with pytest.raises(TokenInvalid):
         Tokens(SECRET, Lifetimes()).read(old, ACCESS)

@@ -1,0 +1,108 @@
+"""`/users/sessions/` and `/users/token/revoke/`: where somebody is signed in, and signing out."""
+
+from uuid import UUID
+
+from litestar import Controller, Response, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, JSONBody
+from msgspec import Struct
+
+from actors.refusals import DatabaseUnavailable
+from app.auth import SIGNED_OUT, signed_in
+from app.controllers.users import ANY_BODY, PUBLIC, Asked, Refresh, visitor_of
+from app.limits import RateLimited
+from app.people import People
+from app.problems import ValidationFailed, problems
+from app.sessions import SessionNotFound, SessionView
+
+_EXAMPLE = Example(
+    summary="One session",
+    value=[
+        {
+            "id": "3f1c1f0e-5a0b-4c57-9a56-5d1d3a4d7c11",
+            "signed_in_at": "2026-11-23T19:23:52.702944Z",
+            "last_used_at": "2026-11-24T08:10:02.113200Z",
+            "expires_at": "2026-12-08T08:10:02.113200Z",
+            "user_agent": "Mozilla/5.0",
+            "current": True,
+        }
+    ],
+)
+
+
+class TokenRevoke(Struct, frozen=True):
+    """The refresh token of the session that is to end."""
+
+    refresh: Refresh
+
+
+class SessionsController(Controller):
+    """Sessions: each is one sign-in, and lives for as long as its refresh tokens are exchanged."""
+
+    path = "/users"
+    tags = ("Users",)
+
+    @post(
+        "/token/revoke",
+        security=PUBLIC,
+        status_code=204,
+        summary="Sign out",
+        responses=problems(*ANY_BODY, RateLimited),
+    )
+    async def revoke_token(self, request: Asked, data: JSONBody[TokenRevoke], people: NamedDependency[People]) -> None:
+        """
+        Ends the session that the refresh token is of, and with it every token of that session. No access token is
+        needed.
+
+        The answer is the same for a token that is unknown, expired or spent (RFC 7009).
+        """
+        await people.sign_out(data.refresh, visitor=visitor_of(request))
+
+    # Litestar has an answer of its own, which of two methods on one path names only that which it has met first. It
+    # goes by the alphabet, so the name of this one decides that it counts.
+    @route("/sessions", http_method="OPTIONS", status_code=204, include_in_schema=False)
+    async def allowed_on_sessions(self) -> Response[None]:
+        """What may be done with the list."""
+        return Response(None, headers={"Allow": "DELETE, GET, OPTIONS"})
+
+    @get(
+        "/sessions",
+        before_request=signed_in,
+        summary="Where you are signed in",
+        responses={
+            200: ResponseSpec(
+                list[SessionView], description="Your sessions.", generate_examples=False, examples=[_EXAMPLE]
+            ),
+            **problems(*SIGNED_OUT, DatabaseUnavailable),
+        },
+    )
+    async def sessions(self, request: Asked, people: NamedDependency[People]) -> list[SessionView]:
+        """
+        Your sessions that have not ended, the newest sign-in first, at most 200.
+
+        `last_used_at` is when the session last got a pair of tokens, and `user_agent` what the client called itself at
+        the sign-in.
+        """
+        return await people.sessions.live(request.user)
+
+    @delete(
+        "/sessions",
+        before_request=signed_in,
+        summary="Sign out everywhere else",
+        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
+    )
+    async def end_other_sessions(self, request: Asked, people: NamedDependency[People]) -> None:
+        """Ends every session of yours but the one that asks."""
+        await people.sessions.end_others(request.user)
+
+    @delete(
+        "/sessions/{id:uuid}",
+        before_request=signed_in,
+        summary="End a session",
+        responses=problems(ValidationFailed, *SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
+    )
+    async def end_session(self, request: Asked, id: FromPath[UUID], people: NamedDependency[People]) -> None:
+        """Its tokens are refused from now on, by every process within seconds. It may be the one that asks."""
+        await people.sessions.end(request.user, id)

@@ -1,0 +1,95 @@
+"""Blocked people get in nowhere, and money still reaches them."""
+
+import subprocess
+from pathlib import Path
+from time import perf_counter
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from actors.orders import StaffMember
+from app.blocking import BlockingError, block, unblock
+from app.settings import Settings
+from db.tables import StaffAction
+from tests.api.test_sessions import alive
+from tests.api.test_tokens import refresh, refused, sign_in
+from tests.faults.real_servers import run_wallet
+from tests.members import Member
+from tests.persons import register
+
+PHONE = "+77011234567"
+STAFF = StaffMember(7, "ayan")
+
+
+async def test_a_blocked_person_gets_in_nowhere_until_unblocked(
+    client: httpx.AsyncClient, app: Litestar, ann: Member
+) -> None:
+    sender = await (await register(client)).open_wallet(holding="10")
+    number = (await client.post("/users/wallets/create/", json={}, headers=ann.headers)).json()["wallet_number"]
+    assert await alive(client, ann.tokens)
+    done = await block("ANN@example.com", reason="stolen phone", staff=STAFF, phone_region="KZ")
+    assert (done.changed, len(done.sessions)) == (True, 1)
+    assert not (await block(PHONE, reason="again", staff=STAFF, phone_region="KZ")).changed
+    await app.state.revocations.look()
+    assert not await alive(client, ann.tokens)
+    assert refused(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
+    unknown, blocked = await sign_in(client, "+77010000000"), await sign_in(client, PHONE)
+    assert (blocked.status_code, blocked.json()) == (unknown.status_code, unknown.json())
+    assert (await sender.send("5", number)).status_code == 201
+    assert (await unblock(ann.user["id"], reason="found again", staff=STAFF, phone_region="KZ")).changed
+    assert (await sign_in(client, PHONE)).status_code == 201
+    assert not await alive(client, ann.tokens)
+    logged = await StaffAction.select().order_by(StaffAction.created_at)
+    assert [(row["action"], row["staff_name"], row["reason"], str(row["user"])) for row in logged] == [
+        ("BLOCK", "ayan", "stolen phone", ann.user["id"]),
+        ("UNBLOCK", "ayan", "found again", ann.user["id"]),
+    ]
+
+
+async def test_the_right_password_of_a_blocked_person_takes_as_long_as_a_wrong_one(
+    client: httpx.AsyncClient, ann: Member
+) -> None:
+    await block(PHONE, reason="a test", staff=STAFF, phone_region="KZ")
+
+    async def seconds(password: str) -> float:
+        begun = perf_counter()
+        assert (await sign_in(client, PHONE, password)).status_code == 401
+        return perf_counter() - begun
+
+    right, wrong = zip(
+        *[(await seconds(ann.password), await seconds("not the password")) for _ in range(12)], strict=True
+    )
+    assert min(right) == pytest.approx(min(wrong), rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "who", ["nobody@example.com", "+77010000000", "0b9aa4e4-9f9f-4f5b-8f9b-1c8f3c2f1d11", "?", "a@"]
+)
+async def test_nobody_else_is_blocked(app: Litestar, who: str) -> None:
+    with pytest.raises(BlockingError):
+        await block(who, reason="a test", staff=STAFF, phone_region="KZ")
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "two\nlines"])
+async def test_without_a_good_reason_nobody_is_blocked(ann: Member, reason: str) -> None:
+    with pytest.raises(BlockingError):
+        await block(PHONE, reason=reason, staff=STAFF, phone_region="KZ")
+    assert not await StaffAction.exists()
+
+
+async def test_the_command_blocks_and_says_so(
+    ann: Member, client: httpx.AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_wallet("user", *arguments, folder=tmp_path, DATABASE_URL=settings.database_url)
+
+    done = run("block", PHONE, "--reason", "stolen phone")
+    assert (done.returncode, done.stdout.split(".")[0]) == (0, f"{ann.user['id']} is blocked"), done.stderr
+    assert (await sign_in(client, PHONE)).status_code == 401
+    assert run("block", "nobody@example.com", "--reason", "a test").stderr.startswith("Error: There is nobody")
+    assert run("unblock", ann.user["id"], "--reason", "found").returncode == 0
+    assert (await sign_in(client, PHONE)).status_code == 201
+    first = await StaffAction.select().first()
+    assert first is not None
+    assert (first["staff"], first["staff_name"][:14]) == (0, "command line (")
