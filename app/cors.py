@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-_METHODS = b"GET, POST, PATCH"
+_METHODS = b"GET, POST, PATCH, DELETE"
 _HEADERS = b"Authorization, Content-Type, Idempotency-Key, X-Request-ID"
 _EXPOSED = b"Link, Idempotent-Replayed, X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
 _PREFLIGHT_SECONDS = b"600"

@@ -73,6 +73,7 @@ class TestOrigins:
         answer = await client.options("/users/wallets/1/deposit/", headers={"Origin": SHOP, **asked})
         assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, SHOP)
         assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+        assert "DELETE" in answer.headers["Access-Control-Allow-Methods"], "sessions are ended by it"
         assert {"Authorization", "Content-Type", "Idempotency-Key"} <= set(
             answer.headers["Access-Control-Allow-Headers"].split(", ")
         )
