@@ -7,16 +7,11 @@ from msgspec import Struct
 
 from actors.orders import StaffMember
 from app import refresh
-from app.contacts import claimed_phone_number, email_address
-from app.problems import ValidationFailed
+from app.find_person import PersonError, find_person
 from db.tables import StaffAction, User
 from db.transaction import transaction
 
 REASON_MAX = 500
-
-
-class BlockingError(Exception):
-    """Somebody can't be blocked or unblocked; the message is a sentence for people."""
 
 
 class Blocked(Struct, frozen=True, kw_only=True):
@@ -40,7 +35,7 @@ async def block(who: str, *, reason: str, staff: StaffMember, phone_region: str)
     `who` is an id, an email address or a phone number.
 
     Raises:
-        BlockingError: there is no such person, or no good reason.
+        PersonError: there is no such person, or no good reason.
     """
     return await _change(who, blocked=True, reason=reason, staff=staff, phone_region=phone_region)
 
@@ -53,8 +48,8 @@ async def unblock(who: str, *, reason: str, staff: StaffMember, phone_region: st
 async def _change(who: str, *, blocked: bool, reason: str, staff: StaffMember, phone_region: str) -> Blocked:
     reason = reason.strip()
     if not 3 <= len(reason) <= REASON_MAX or not reason.isprintable():
-        raise BlockingError(f"Give a reason of 3 to {REASON_MAX} printable characters: it is kept in the staff's log.")
-    user_id = await find(who, phone_region=phone_region)
+        raise PersonError(f"Give a reason of 3 to {REASON_MAX} printable characters: it is kept in the staff's log.")
+    user_id = await find_person(who, phone_region=phone_region)
     async with transaction():
         # As everywhere, the user's row first. Nothing happens to it where this is how it is already.
         changed = await User.raw(
@@ -78,33 +73,3 @@ async def _change(who: str, *, blocked: bool, reason: str, staff: StaffMember, p
         )
         ended = await refresh.revoke_all(user_id) if blocked else []
     return Blocked(user_id=user_id, changed=True, sessions=ended)
-
-
-async def find(who: str, *, phone_region: str) -> UUID:
-    """
-    The id of the person with this id, email address or phone number.
-
-    Raises:
-        BlockingError: there is none.
-    """
-    try:
-        if "@" in who:
-            condition = User.email == email_address(who, development=True)
-        elif user_id := _uuid(who):
-            condition = User.id == user_id
-        else:
-            condition = User.phone_number == claimed_phone_number(who, region=phone_region)
-    except ValidationFailed:
-        raise BlockingError("Give an id, an email address or a phone number with its country code.") from None
-    found = await User.select(User.id).where(condition).first()
-    if found is None:
-        raise BlockingError(f"There is nobody with this {'email address' if '@' in who else 'id or phone number'}.")
-    user_id_found: UUID = found["id"]
-    return user_id_found
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

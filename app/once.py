@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from actors.bank import Bank
 from actors.locks import Locks
-from app.personal_data import clean_up_after, erase, export, find_person, private_file
+from app.find_person import find_person
+from app.personal_data import clean_up_after, erase, export, private_file
 from app.settings import Settings
 from db.engine import connection_pool
 from tasks.fees import FeesCharged, charge_due_fees
@@ -62,14 +63,14 @@ async def get_rates(settings: Settings, *, accept: bool) -> RatesFetched:
 
 async def export_person(settings: Settings, person: str, output: str | None) -> None:
     """Write a person's document to a new file, or to standard output."""
-    user_id = await find_person(person, region=settings.phone_region)
+    user_id = await find_person(person, phone_region=settings.phone_region)
     with private_file(Path(output)) if output else nullcontext(sys.stdout) as out:
         await export(user_id, out, media_folder=Path(settings.media_folder))
 
 
 async def erase_person(settings: Settings, person: str) -> UUID:
     """Erase a person; their id."""
-    erased = await erase(await find_person(person, region=settings.phone_region))
+    erased = await erase(await find_person(person, phone_region=settings.phone_region))
     async with _redis(settings) as redis:
         await clean_up_after(erased, media_folder=Path(settings.media_folder), redis=redis)
     return erased.user_id

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import UUID
@@ -12,16 +12,10 @@ from asyncpg import Connection
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from app.contacts import claimed_phone_number
-from app.problems import ValidationFailed
-from db.tables import User
+from app.find_person import PersonError
 from db.transaction import run, snapshot, transaction
 
 UNUSABLE = "erased"  # no hash of any password
-
-
-class PersonError(Exception):
-    """There is no such person, or what is asked can't be done; the message is a sentence for people."""
 
 
 class Erased(Struct, frozen=True, kw_only=True):
@@ -29,29 +23,6 @@ class Erased(Struct, frozen=True, kw_only=True):
 
     user_id: UUID
     image: str | None
-
-
-async def find_person(text: str, *, region: str) -> UUID:
-    """
-    The id of whoever has this email, phone number or id.
-
-    Raises:
-        PersonError: nobody has.
-    """
-    with suppress(ValueError):
-        if await User.exists().where(User.id == UUID(text)):
-            return UUID(text)
-    condition = User.email == text.strip().lower()
-    if "@" not in text:
-        try:
-            condition = User.phone_number == claimed_phone_number(text, region=region)
-        except ValidationFailed:
-            raise PersonError("Expected an email address, a phone number or an id.") from None
-    row = await User.select(User.id).where(condition).first()
-    if row is None:
-        raise PersonError("Nobody has this email address, phone number or id.")
-    id: UUID = row["id"]
-    return id
 
 
 _PERSON = """

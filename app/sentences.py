@@ -3,11 +3,10 @@
 from asyncpg import PostgresError
 from redis.exceptions import RedisError
 
-from app.blocking import BlockingError
 from app.demo import DemoFailed
 from app.environment import SettingsError
+from app.find_person import PersonError
 from app.listen import PortTaken
-from app.personal_data import PersonError
 from app.staff import StaffError
 from app.supervisor import GivenUp
 from db.child import EmbeddedError
@@ -25,7 +24,6 @@ OURS = (
     MetricsPortTaken,
     StaffError,
     PersonError,
-    BlockingError,
 )
 
 

@@ -9,7 +9,8 @@ import pytest
 from litestar import Litestar
 
 from actors.orders import StaffMember
-from app.blocking import BlockingError, block, unblock
+from app.blocking import block, unblock
+from app.find_person import PersonError
 from app.settings import Settings
 from db.tables import StaffAction
 from tests.api.test_sessions import alive
@@ -67,13 +68,13 @@ async def test_the_right_password_of_a_blocked_person_takes_as_long_as_a_wrong_o
     "who", ["nobody@example.com", "+77010000000", "0b9aa4e4-9f9f-4f5b-8f9b-1c8f3c2f1d11", "?", "a@"]
 )
 async def test_nobody_else_is_blocked(app: Litestar, who: str) -> None:
-    with pytest.raises(BlockingError):
+    with pytest.raises(PersonError):
         await block(who, reason="a test", staff=STAFF, phone_region="KZ")
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "two\nlines"])
 async def test_without_a_good_reason_nobody_is_blocked(ann: Member, reason: str) -> None:
-    with pytest.raises(BlockingError):
+    with pytest.raises(PersonError):
         await block(PHONE, reason=reason, staff=STAFF, phone_region="KZ")
     assert not await StaffAction.exists()
 

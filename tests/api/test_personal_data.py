@@ -11,8 +11,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.find_person import PersonError
 from app.once import erase_person, export_person
-from app.personal_data import PersonError, export
+from app.personal_data import export
 from app.settings import Settings
 from db.tables import User
 from tests.api.test_images import kept, picture, upload
