@@ -65,6 +65,8 @@ class Book:
         # What has happened, with the balance it left in the acting wallet: of bulks whose key is used, and of orders
         # whose COMMIT was in doubt.
         self.done: dict[UUID, tuple[TransactionRow, Decimal]] = {}
+        # Of orders whose COMMIT was in doubt: those that stand in the log of staff. Not all of them moved money.
+        self.logged: set[UUID] = set()
         self.rates = rates
         self.now = now
         self.changes = Changes()

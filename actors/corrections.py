@@ -85,6 +85,8 @@ def reverse(order: Reverse, book: Book) -> Receipt:
 def freeze(order: Freeze, book: Book) -> Receipt:
     """Let nothing in or out, from now on; a wallet that is frozen stays so and nothing is logged."""
     wallet = _wallet(order.wallet_id, book)
+    if order.id in book.logged:
+        return Receipt(transaction=None, balance_after=wallet.amount)
     if wallet.frozen_at:
         return Receipt(transaction=None, balance_after=wallet.amount, unchanged=True)
     wallet.frozen_at = book.changes.frozen[wallet.id] = book.now
@@ -96,6 +98,8 @@ def freeze(order: Freeze, book: Book) -> Receipt:
 def unfreeze(order: Unfreeze, book: Book) -> Receipt:
     """End a freeze. A wallet that was blocked before stays so, unless its balance pays the fee by now."""
     wallet = _wallet(order.wallet_id, book)
+    if order.id in book.logged:
+        return Receipt(transaction=None, balance_after=wallet.amount)
     if not wallet.frozen_at:
         return Receipt(transaction=None, balance_after=wallet.amount, unchanged=True)
     wallet.frozen_at = book.changes.frozen[wallet.id] = None

@@ -120,7 +120,7 @@ async def _attempt(
         with Stage("load", mails):
             book = await open_book(mails, rates, in_doubt=in_doubt)
         if in_doubt:
-            committed = sum(order.id in book.done for mail in mails for order in mail.orders)
+            committed = sum(order.id in book.done or order.id in book.logged for mail in mails for order in mail.orders)
         with Stage("rules", mails):
             outcomes = [_apply(mail, book) for mail in mails]
         # One that is free and has led to nothing but refusals: was it free, or were they refused what happened already?

@@ -43,6 +43,8 @@ def configure_logs(style: LogStyle, *, production: bool) -> None:
     root.setLevel(max(level, logging.WARNING))
     for room in ROOMS:
         logging.getLogger(room).setLevel(level)
+    # While the database is away, asyncpg tells with a traceback a connection what we tell in a line.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     logging.captureWarnings(True)
     atexit.register(REQUEST_LINES.flush)
     _log_what_nobody_catches()

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
-from db.tables import Wallet
+from db.tables import StaffAction, Wallet
 from db.transaction import numbered, run
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
@@ -167,6 +167,13 @@ async def find(asked: Sequence[tuple[UUID, int]]) -> dict[UUID, tuple[Transactio
     """
     ids, wallet_ids = [id for id, _ in asked], [wallet_id for _, wallet_id in asked]
     return {row["id"]: (transaction_row(row), row["balance_after"]) for row in await Wallet.raw(_FIND, ids, wallet_ids)}
+
+
+async def logged(order_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these orders stand in the log of staff; their wallets are locked, as for `find`."""
+    return {
+        row["id"] for row in await StaffAction.raw('SELECT "id" FROM "staff_action" WHERE "id" = ANY({})', order_ids)
+    }
 
 
 async def wallet_ids(numbers: Collection[str]) -> dict[str, int]:

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -14,13 +16,25 @@ from msgspec.structs import replace
 
 from actors import settlement
 from actors.bank import Limits
-from actors.orders import ChargeFee, Deposit, Order, Receipt
+from actors.orders import ChargeFee, Deposit, Order, Receipt, Unfreeze
 from actors.refusals import OutcomeUnknown, Refusal
 from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
 from tests.conftest import assert_audit
-from tests.ledger.people import Purse, answers, banks, codes, connected, performed, purse, purses, receipts, reversal
+from tests.ledger.people import (
+    Purse,
+    answers,
+    banks,
+    codes,
+    connected,
+    performed,
+    purse,
+    purses,
+    receipts,
+    reversal,
+    until,
+)
 
 POOL = Pool(max_size=3, statement_timeout_seconds=5)
 CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
@@ -182,6 +196,30 @@ async def test_what_staff_ask_is_done_and_logged_once_when_its_commit_was_in_dou
         assert [(await each.look())["frozen_at"] is not None for each in (alice, bob)] == [True, False]
     actions = [row["action"] for row in await StaffAction.select().order_by(StaffAction.created_at)]
     assert actions == ["ADJUST", "REVERSE", "FREEZE", "UNFREEZE", "FREEZE"]
+
+
+@pytest.mark.parametrize("fault", ["unanswered", "terminated"])
+async def test_a_freeze_in_doubt_is_not_done_again_where_somebody_has_ended_it_since(
+    line: Cable, database_url: str, redis_url: str, fault: Fault
+) -> None:
+    async with banks(1, redis_url) as (bank,), connected(database_url) as other:
+        alice = await purse()
+        for order, since in ((alice.freeze(), None), (alice.unfreeze(), datetime.now(UTC))):
+            if isinstance(order, Unfreeze):
+                await bank.perform(alice.freeze())
+            line.faults, line.unplug_at_fault = [fault], True
+            asked = asyncio.create_task(bank.perform(order))
+            await until(partial(_is_unplugged, line))
+            await other.execute("UPDATE wallet SET frozen_at = $1 WHERE id = $2", since, alice.id)
+            line.plug()
+            receipt = await asked
+            assert (receipt.transaction, receipt.unchanged) == (None, False)
+            assert (await alice.look())["frozen_at"] == since
+            assert await StaffAction.count().where(StaffAction.id == order.id) == 1
+
+
+async def _is_unplugged(line: Cable) -> bool:
+    return line.unplugged
 
 
 async def test_an_answer_that_never_comes_is_looked_up_too(
