@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from actors.orders import Bulk, IdempotencyKey, Order, Receipt
-from actors.refusals import Overloaded, Refusal
+from actors.refusals import Crowded, Overloaded, Refusal
 
 
 class Answer(Protocol):
@@ -89,13 +89,14 @@ class Mailboxes:
         A bound that is smaller than the mail lets it in where nothing else waits: else it could never come.
 
         Raises:
-            Overloaded: this wallet, or the process, has all the mail it can hold.
+            Overloaded: this wallet has all the mail it can hold.
+            Crowded: the process has.
         """
         wallet_id = mail.wallet_ids[0]
         orders = len(mail.orders)
         box = self._boxes.get(wallet_id)
         if self.waiting and self.waiting + orders > self.total_max:
-            raise Overloaded()
+            raise Crowded()
         if box is None:
             box = self._boxes[wallet_id] = _Box()
             self._ready[wallet_id] = None

@@ -107,6 +107,10 @@ class Overloaded(Refusal):
     retry_after_seconds = 1
 
 
+class Crowded(Overloaded):
+    """It is the whole process, and not one wallet, that has all it can hold."""
+
+
 class Stopping(Overloaded):
     """This process finishes what it has accepted, and takes nothing new."""
 

@@ -14,7 +14,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
-from actors.refusals import BulkRefused, DatabaseUnavailable, InsufficientFunds, OutcomeUnknown, Refusal
+from actors.refusals import BulkRefused, Crowded, DatabaseUnavailable, InsufficientFunds, OutcomeUnknown, Refusal
 from app.request_log import CUT_OFF, route_of
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
@@ -27,6 +27,8 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 # Litestar's words, in an error of status 500, when the body ends before its end.
 CLIENT_GONE = "client disconnected prematurely"
+# In the scope of a request that was refused because this process has too much to do: for `app/http_bounds.py`.
+CROWDED = "wallet.crowded"
 
 
 class FieldError(Struct, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ def problem_type(code: str) -> str:
 
 def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     """The answer to a refusal of ours."""
+    if isinstance(refusal, Crowded):
+        request.scope[CROWDED] = True  # type: ignore[literal-required]
     headers = dict(getattr(refusal, "headers", {}))
     if refusal.retry_after_seconds is not None:
         headers.setdefault("Retry-After", str(refusal.retry_after_seconds))

@@ -9,7 +9,9 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.http_bounds import Bounds
 from app.http_protocol import HttpProtocol
+from app.problems import CROWDED
 from app.security_headers import ANSWER, PRODUCTION_ANSWER
 
 BODIES = st.binary(max_size=40)
@@ -49,6 +51,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.pieces: list[bytes] = []
         self.closed = self.closed_by_server = False
+        self.reading = True
 
     def write(self, data: Any) -> None:
         self.pieces.append(bytes(data))
@@ -60,10 +63,10 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        """Nothing comes by itself."""
+        self.reading = False
 
     def resume_reading(self) -> None:
-        """Nothing comes by itself."""
+        self.reading = True
 
 
 async def asked(protocol: type[HttpToolsProtocol], request: bytes, answer: list[dict[str, Any]], fails: bool) -> Wire:
@@ -135,6 +138,32 @@ def test_the_same_bytes_as_uvicorn(
         return
     assert lines(ours) == lines(theirs)
     assert ours.closed_by_server == theirs.closed_by_server
+
+
+async def test_who_is_refused_because_there_is_too_much_to_do_is_read_a_little_later() -> None:
+    over = asyncio.Event()
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/crowded":
+            scope[CROWDED] = True
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+        over.set()
+
+    config = Config(app, http=HttpProtocol, ws="none", access_log=False, log_config=None, log_level=60)
+    config.load()
+    wire = Wire()
+    connection = HttpProtocol.within(Bounds(rest_seconds=0.05))(config, ServerState(), {})
+    connection.connection_made(wire)
+    for path, reading in ((b"/", True), (b"/crowded", False), (b"/", True), (b"/crowded", False)):
+        over.clear()
+        connection.data_received(b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n" % path)
+        await over.wait()
+        assert wire.reading is reading
+        async with asyncio.timeout(30):
+            while not wire.reading:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(0.01)
+    connection.connection_lost(None)
 
 
 def test_an_answer_is_one_piece() -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actors.mailbox import Mail, Mailboxes
 from actors.orders import Deposit, Receipt
-from actors.refusals import Overloaded, Refusal
+from actors.refusals import Crowded, Overloaded, Refusal
 
 WALLETS = range(1, 6)
 DEADLINE_TICKS = 100
@@ -70,12 +70,11 @@ class Post(RuleBasedStateMachine):
         wallet_ids = (acting,) if other is None else (acting, other)
         new = mail(self.number, *wallet_ids, deadline=self.now + DEADLINE_TICKS, orders=orders)
         before, of_wallet = self._count(), count(self.waiting[acting])
-        full = (before and before + orders > self.boxes.total_max) or (
-            of_wallet and of_wallet + orders > self.boxes.per_wallet_max
-        )
-        if full:
-            with pytest.raises(Overloaded):
+        crowded = before and before + orders > self.boxes.total_max
+        if crowded or (of_wallet and of_wallet + orders > self.boxes.per_wallet_max):
+            with pytest.raises(Overloaded) as refused:
                 self.boxes.put(new)
+            assert isinstance(refused.value, Crowded) == bool(crowded)
         else:
             self.boxes.put(new)
             self.accepted.append(new)
