@@ -28,6 +28,7 @@ class Connection:
     def __init__(self, database: Database, session: Session) -> None:
         self.session = session
         self.broken = False
+        self.wanted_at = 0.0  # when whoever uses it now began to wait for a connection
         self._database = database
         self._world = database.world
 
@@ -41,7 +42,7 @@ class Connection:
         return self
 
     async def start(self) -> None:
-        await self.fetch("BEGIN", self._world.loop.time())
+        await self.fetch("BEGIN", self.wanted_at)
 
     async def commit(self) -> None:
         try:
@@ -129,6 +130,7 @@ class Pool:
 
     async def acquire(self) -> Connection:
         """Raises what asyncpg does where it can't connect."""
+        wanted_at = self._database.world.loop.time()
         while not self.free:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -138,8 +140,11 @@ class Pool:
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.session.over or self._database.world.happens(0.2):  # or it has not noticed yet
-                    return connection
-            return await self._connect()
+                    break
+            else:
+                connection = await self._connect()
+            connection.wanted_at = wanted_at
+            return connection
         except BaseException:
             self._give_back()
             raise

@@ -64,6 +64,8 @@ class RowLocks:
     def _behind(self, resource: Hashable) -> Iterator[object]:
         """Who holds it, who holds what that one waits for, and so on."""
         wanted: Hashable | None = resource
-        while wanted is not None and (holder := self.held.get(wanted)) is not None:
+        seen: set[Hashable] = set()  # others may stand in a circle already
+        while wanted is not None and wanted not in seen and (holder := self.held.get(wanted)) is not None:
+            seen.add(wanted)
             yield holder
             wanted = self._waits_for.get(id(holder))

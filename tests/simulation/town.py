@@ -8,7 +8,7 @@ from itertools import count
 from uuid import UUID
 
 from actors.money import Rates
-from actors.orders import Bulk
+from actors.orders import Bulk, ChargeFee, Reverse
 from db.rows import WalletRow
 from tests.simulation.branch import Branch, Gone
 from tests.simulation.lock_server import LockServer
@@ -22,6 +22,8 @@ from tests.simulation.world import World
 _TRIES = 6
 _SLACK_SECONDS = 90.0
 """Two attempts of statements that are met with silence, and what halving takes while rows are held outside."""
+_RECOVERY_SECONDS = 25.0
+"""Statements that were met with silence end after ten, twice over; what their sessions hold two seconds later."""
 _SERVED_WITHIN_SECONDS = 20.0
 """In good weather, with nothing left to recover from."""
 
@@ -99,7 +101,7 @@ class Town:
         attempt = self.wishes.again(wish, branch)
         if len(wish.attempts) == 1:
             self.granted.append(wish)
-        for order in attempt.orders:
+        for order in () if isinstance(attempt.asked, ChargeFee | Reverse) else attempt.orders:  # a fee's id is everybody's; a reversal is looked up first
             self._attempt_of.setdefault(order.id, attempt)
         answer: asyncio.Future[Outcome] = loop.create_future()
         branch.waiting[answer] = None
@@ -163,7 +165,7 @@ class Town:
             branch.thaw()
         await self._until_open()
         if not self.plan.calm:
-            await asyncio.sleep(4.0)
+            await asyncio.sleep(_RECOVERY_SECONDS)
 
     async def settle_all(self) -> None:
         """Whoever is in doubt asks once more, and every wallet is tried through every branch: all are served."""
