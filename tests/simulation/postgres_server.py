@@ -1,7 +1,7 @@
 """A database of which sessions ask what `db.ledger` asks: read committed, row locks, unique ids, and all that goes wrong."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any
 
 from asyncpg.exceptions import (
@@ -134,6 +134,15 @@ class Database:
         session.changes, session.failed, session.begun_at, session.committing = Changes(), False, None, False
         self.locks.release(session, AdminShutdownError("terminating connection"))
 
+    async def _take(self, session: Session, resource: Hashable) -> None:
+        """A session that has ended while its statement ran locks nothing more, and keeps nothing."""
+        gone = ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        if not session.over:
+            await self.locks.take(session, resource)
+        if session.over:
+            self.locks.release(session, gone)
+            raise gone
+
     async def _begin(self, session: Session, sent_at: float) -> list[dict[str, Any]]:
         session.begun_at = sent_at
         return []
@@ -147,13 +156,13 @@ class Database:
         known = [tables.key(id) for id in keys if id in tables.keys]  # as of the statement's start
         wanted = {*ids, *(tables.ids[number] for number in numbers if number in tables.ids)} & tables.wallets.keys()
         for id in sorted(wanted):
-            await self.locks.take(session, id)
+            await self._take(session, id)
         return [*(tables.wallet(id) for id in sorted(wanted)), *known]
 
     async def _save(self, session: Session, *arrays: Any) -> list[dict[str, Any]]:
         changes = saved(arrays)
         for kind, id, _ in list(self.tables.unique(changes)):
-            await self.locks.take(session, (kind, id))  # whoever writes the same comes to an end first
+            await self._take(session, (kind, id))  # whoever writes the same comes to an end first
         if taken := [f"{kind} {id}" for kind, id, is_there in self.tables.unique(changes) if is_there]:
             raise UniqueViolationError(f"duplicate key {taken}")
         for id, columns in changes.wallets.items():
@@ -187,7 +196,7 @@ class Database:
 
     async def _log(self, session: Session, ids: list[Any], *_: Any) -> list[dict[str, Any]]:
         for id in ids:
-            await self.locks.take(session, ("staff_action", id))
+            await self._take(session, ("staff_action", id))
             if id in self.tables.staff_actions:
                 raise UniqueViolationError("duplicate key of staff_action")
         session.changes.staff_actions = list(ids)
