@@ -78,7 +78,9 @@ def _receipt(order: Order, receipt: Receipt, attempt: Attempt, town: Town) -> It
         yield f"told of {told}, there is {tables.transactions.get(told.id)}"
         return
     ids = {each.id for earlier in attempt.wish.attempts for each in earlier.orders}
-    if (told.id not in ids) if receipt.replayed else told.id != order.id:
+    # A bulk that comes again makes what had been refused under the ids of the first request.
+    again = receipt.replayed or isinstance(attempt.asked, Bulk)
+    if (told.id not in ids) if again else told.id != order.id:
         yield f"{order} was answered with {told}"
     yield from _figures(order, told)
     acting = (told.sender_id or told.receiver_id) if isinstance(order, Reverse) else order.wallet_id
@@ -131,6 +133,8 @@ def _order(attempts: list[Attempt], town: Town) -> Iterator[str]:
     for attempt in sorted(attempts, key=lambda each: each.number):
         if isinstance(attempt.asked, ChargeFee | Reverse):
             continue
+        if isinstance(attempt.asked, Bulk) and len(attempt.wish.attempts) > 1:
+            continue  # a later request may have made it, under these ids
         for order in attempt.orders:
             if (at := place.get(order.id)) is None:
                 continue
