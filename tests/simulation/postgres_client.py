@@ -28,6 +28,7 @@ class Connection:
     def __init__(self, database: Database, session: Session) -> None:
         self.session = session
         self.broken = False
+        self.given_up: asyncio.Future[Any] | None = None  # the answer to a statement that nobody waits for any more
         self.wanted_at = 0.0  # when whoever uses it now began to wait for a connection
         self._database = database
         self._world = database.world
@@ -40,6 +41,11 @@ class Connection:
 
     def transaction(self) -> "Connection":
         return self
+
+    def terminate(self) -> None:
+        """Hang up without a word."""
+        if not self.broken:
+            self._lost()
 
     async def start(self) -> None:
         await self.fetch("BEGIN", self.wanted_at)
@@ -56,24 +62,38 @@ class Connection:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         """What the server answers. Raises what asyncpg would."""
+        await self.quiet()
         if self.broken or here().dead:
             raise InterfaceError("connection is closed")
         session, world = self.session, self._world
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_look_at)
         session.asks = answer
         world.loop.spawn(world.loop.outside, self._carry(statement, arguments, answer))
         try:
             async with asyncio.timeout(STATEMENT_SECONDS):
-                return cast("list[dict[str, Any]]", await answer)
+                return cast("list[dict[str, Any]]", await asyncio.shield(answer))
         except (TimeoutError, asyncio.CancelledError):
-            self._lost()
+            self.given_up = answer
             raise
         except ConnectionDoesNotExistError:
             self.broken = True
             raise
         finally:
-            session.asks = None
             self.broken = self.broken or session.over
+
+    async def quiet(self) -> None:
+        """
+        Until what was given up has come to an end: asyncpg has it cancelled, and waits as long for that as for a statement.
+
+        Here a cancellation always comes too late: the statement is carried out.
+        """
+        if self.given_up and not self.broken and not here().dead:
+            await asyncio.wait([self.given_up], timeout=STATEMENT_SECONDS)
+            if not self.given_up.done():
+                self.terminate()
+                raise TimeoutError
+        self.given_up = None
 
     async def _carry(self, statement: str, arguments: tuple[Any, ...], answer: "asyncio.Future[Any]") -> None:
         """To the server and back."""
@@ -150,7 +170,19 @@ class Pool:
             raise
 
     async def release(self, connection: Connection) -> None:
-        """It can be used again, if it is whole."""
+        """It can be used again, if it is whole. As asyncpg's, it goes on where whoever waits for it is cancelled."""
+        if connection.given_up and not connection.broken:
+            await asyncio.shield(asyncio.create_task(self._release(connection)))
+        else:
+            await self._release(connection)
+
+    async def _release(self, connection: Connection) -> None:
+        try:
+            await connection.quiet()
+        finally:
+            self._put_back(connection)
+
+    def _put_back(self, connection: Connection) -> None:
         if not connection.broken:
             if connection.session.begun_at is not None and not connection.session.over:
                 self._database.world.find(f"{connection.session} is given back inside a transaction")
@@ -208,3 +240,9 @@ class Rows:
             return await connection.fetch(statement, *arguments)
         finally:
             await pool.release(connection)
+
+
+def _look_at(answer: "asyncio.Future[Any]") -> None:
+    """Nobody need have waited for it."""
+    if not answer.cancelled():
+        answer.exception()
