@@ -178,7 +178,9 @@ class Pool:
 
     async def _release(self, connection: Connection) -> None:
         try:
-            await connection.quiet()
+            if connection.given_up:
+                await connection.quiet()
+                await connection.rollback()
         finally:
             self._put_back(connection)
 
