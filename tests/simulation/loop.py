@@ -107,6 +107,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             process = self._current or self.outside
             context.run(PROCESS.set, process)
         task = NumberedTask(coro, loop=self, name=name, context=context)
+        # asyncio keeps every task in one set for all loops. Nobody asks for it here, and tasks of the same number, of
+        # this seed and of those before it, would stand in each other's way there.
+        asyncio._unregister_task(task)
         task.number = next(self._numbers)
         process.tasks.append(task)
         return task
@@ -139,22 +142,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """It is passed over when its time comes."""
 
     def _run_once(self) -> None:
-        while self._timers and self._timers[0][0] <= self._now:
-            _, _, timer, process = heappop(self._timers)
-            if not timer.cancelled():
-                process.arrived.append(timer)
-        able = [each for each in self.processes if (each.ready or each.arrived) and not each.frozen]
-        if not able:
-            if not self._timers:
+        """All that happens until somebody stops the loop."""
+        timers, processes, random = self._timers, self.processes, self.chance.random
+        while not self._stopping:
+            while timers and timers[0][0] <= self._now:
+                _, _, timer, process = heappop(timers)
+                if not timer.cancelled():
+                    process.arrived.append(timer)
+            able = [each for each in processes if (each.ready or each.arrived) and not each.frozen]
+            if able:
+                self._step(able[int(random() * len(able))] if len(able) > 1 else able[0])
+            elif timers:
+                self._now = max(self._now, timers[0][0])
+            else:
                 raise Dry
-            self._now = max(self._now, self._timers[0][0])
-            return
-        process = able[int(self.chance.random() * len(able))] if len(able) > 1 else able[0]
+
+    def _step(self, process: Process) -> None:
+        """One callback."""
+        ready = process.ready
         if not process.round:
-            process.ready.extend(process.arrived)
+            ready.extend(process.arrived)
             process.arrived.clear()
-            process.round = len(process.ready)
-        handle = process.ready.popleft()
+            process.round = len(ready)
+        handle = ready.popleft()
         process.round -= 1
         if handle.cancelled():
             return

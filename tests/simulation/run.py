@@ -70,9 +70,6 @@ def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Run:
     finally:
         if collects:
             gc.enable()
-    # asyncio knows all tasks that are alive in one set, and those of each seed have the same hashes: they must go.
-    del town, world
-    gc.collect()
     return run
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
@@ -24,6 +25,8 @@ _SLACK_SECONDS = 90.0
 """Two attempts of statements that are met with silence, and what halving takes while rows are held outside."""
 _RECOVERY_SECONDS = 25.0
 """Statements that were met with silence end after ten, twice over; what their sessions hold two seconds later."""
+_CALM_SECONDS = 1.2
+"""Whoever has lost the lock server tries every half second to listen to it again."""
 _SERVED_WITHIN_SECONDS = 20.0
 """In good weather, with nothing left to recover from."""
 
@@ -165,7 +168,21 @@ class Town:
             branch.thaw()
         await self._until_open()
         if not self.plan.calm:
-            await asyncio.sleep(_RECOVERY_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RECOVERY_SECONDS):
+                    while not self._at_rest():
+                        await asyncio.sleep(0.2)
+            await asyncio.sleep(_CALM_SECONDS)
+
+    def _at_rest(self) -> bool:
+        """Nothing is under way between the processes that live and the servers."""
+        database = self.database
+        return (
+            not database.locks.held
+            and all(session.begun_at is None for session in database.sessions)
+            and all(branch.engine.pool.free == branch.engine.pool.size for branch in self.branches)
+            and all(branch.bank._mailboxes.idle and not branch.locks.degraded for branch in self.branches)
+        )
 
     async def settle_all(self) -> None:
         """Whoever is in doubt asks once more, and every wallet is tried through every branch: all are served."""
