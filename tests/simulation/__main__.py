@@ -54,7 +54,9 @@ def main() -> int:
 def _tell(run: Run, told: bool) -> None:
     if run.findings and not told:
         print(*run.last, sep="\n")
-    print(f"seed {run.seed}: {run.requests} requests in {run.seconds:.1f} s of its own, {run.steps} callbacks, {run.digest}")
+    print(
+        f"seed {run.seed}: {run.requests} requests in {run.seconds:.1f} s of its own, {run.steps} callbacks, {run.digest}"
+    )
     for finding in run.findings:
         print("  FOUND", finding)
     if run.findings:

@@ -3,10 +3,10 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import Any
 
 from msgspec import Struct
 
+from tests.simulation.circles import dissolve_circles
 from tests.simulation.loop import Dry, Endless
 from tests.simulation.misfortunes import misfortunes
 from tests.simulation.town import Town
@@ -27,6 +27,7 @@ class Run(Struct):
     digest: str
     steps: int
     requests: int
+    circles: int
     seconds: float  # of virtual time
     last: list[str]
 
@@ -62,6 +63,7 @@ def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Run:
                 digest=world.digest,
                 steps=world.loop.steps,
                 requests=requests,
+                circles=town.circles,
                 seconds=world.loop.time(),
                 last=list(world.last),
             )
@@ -73,17 +75,26 @@ def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Run:
     return run
 
 
-async def _day(town: Town) -> Any:
+async def _day(town: Town) -> None:
     async with asyncio.timeout(_LIFE_SECONDS):
-        fate = asyncio.create_task(misfortunes(town))
-        await town.live()
-        fate.cancel()
-        await asyncio.wait([fate])
-        if not fate.cancelled() and (error := fate.exception()):
-            raise error
+        if town.plan.calm:
+            besides = asyncio.create_task(dissolve_circles(town))
+            await town.live()
+        else:
+            besides = asyncio.create_task(misfortunes(town))
+            await town.live()
+            await _end(besides)
         await town.recover()
         await town.settle_all()
         await asyncio.sleep(0.3)  # what is sent in the background arrives; reservations end
+        await _end(besides)
         for finding in verdict(town):
             town.world.find(finding)
         await town.close()
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()):
+        raise error

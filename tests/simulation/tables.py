@@ -48,7 +48,12 @@ class Tables:
         """A row as `ledger.load` gets it, with the columns that belong to keys."""
         row = self.wallets[id]
         nothing = dict.fromkeys(("key_id", "key", "fingerprint", "transaction"))
-        return {**asdict(row), "user": row.user_id, "wallet_number": row.number, "amount_currency": row.currency} | nothing
+        return {
+            **asdict(row),
+            "user": row.user_id,
+            "wallet_number": row.number,
+            "amount_currency": row.currency,
+        } | nothing
 
     def key(self, id: UUID) -> dict[str, Any]:
         """The same for a key."""

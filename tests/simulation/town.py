@@ -47,6 +47,7 @@ class Town:
         self.all_branches: list[Branch] = []
         self.commits: list[tuple[Process | None, set[int]]] = []  # by whom, and which wallets have changed
         self.commit_of: dict[UUID, int] = {}  # which of them a transaction belongs to
+        self.circles = 0  # reservations that waited for each other until a retry
         self._attempt_of: dict[UUID, Attempt] = {}
         self._numbers = count(1)
         per_dollar = {"USD": Decimal(1), "KZT": Decimal(520), "EUR": Decimal("0.86")}
@@ -93,8 +94,10 @@ class Town:
 
     def _patience(self) -> float:
         limits = self.plan.limits
-        return _SERVED_WITHIN_SECONDS if self.plan.calm else (
-            limits.deadline_seconds + limits.patience_seconds + _SLACK_SECONDS
+        return (
+            _SERVED_WITHIN_SECONDS
+            if self.plan.calm
+            else (limits.deadline_seconds + limits.patience_seconds + _SLACK_SECONDS)
         )
 
     async def ask(self, wish: Wish, patience: float, *, fickle: bool = False, branch: Branch | None = None) -> Attempt:
@@ -104,7 +107,9 @@ class Town:
         attempt = self.wishes.again(wish, branch)
         if len(wish.attempts) == 1:
             self.granted.append(wish)
-        for order in () if isinstance(attempt.asked, ChargeFee | Reverse) else attempt.orders:  # a fee's id is everybody's; a reversal is looked up first
+        for order in (
+            () if isinstance(attempt.asked, ChargeFee | Reverse) else attempt.orders
+        ):  # a fee's id is everybody's; a reversal is looked up first
             self._attempt_of.setdefault(order.id, attempt)
         answer: asyncio.Future[Outcome] = loop.create_future()
         branch.waiting[answer] = None

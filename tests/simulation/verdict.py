@@ -187,4 +187,3 @@ def _rest(town: Town) -> Iterator[str]:
         yield f"rows are locked: {town.database.locks.held}"
     if keys := town.lock_server.keys():
         yield f"the lock server has {keys}"
-

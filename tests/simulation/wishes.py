@@ -178,5 +178,3 @@ class Wishes:
         )
         atomic = self.world.happens(0.5)
         return Bulk(id=id, caller_id=caller, wallet_id=wallet_id, transfers=transfers, atomic=atomic, key=key)
-
-
