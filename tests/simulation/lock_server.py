@@ -9,7 +9,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from tests.simulation.world import World
 
-_lua = LuaRuntime()  # type: ignore[call-arg]
+_lua = LuaRuntime()
 _compiled: dict[str, Any] = {}
 
 

@@ -60,6 +60,8 @@ class NumberedTask(asyncio.Task[Any]):
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs what processes have to do; where nobody has anything, time jumps to the next timer."""
 
+    _stopping: bool  # asyncio's own, set by `stop`
+
     def __init__(self, chance: Random, *, steps_max: int) -> None:
         super().__init__()
         self.chance = chance
@@ -173,5 +175,5 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Endless
         self._now += _TICK_SECONDS
         self._current = process
-        handle._run()  # type: ignore[attr-defined]
+        handle._run()
         self._current = None

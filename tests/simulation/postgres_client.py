@@ -15,7 +15,7 @@ from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
 from tests.simulation.lock_server import lose
 from tests.simulation.loop import Process
 from tests.simulation.postgres_server import Database, Session
-from tests.simulation.world import here
+from tests.simulation.world import here, until
 
 STATEMENT_SECONDS = 10.0
 
@@ -84,7 +84,7 @@ class Connection:
 
     async def quiet(self) -> None:
         """
-        Until what was given up has come to an end: asyncpg has it cancelled, and waits as long for that as for a statement.
+        Until what was given up has come to an end: asyncpg has it cancelled, and waits for that as for a statement.
 
         Here a cancellation always comes too late: the statement is carried out.
         """
@@ -115,8 +115,7 @@ class Connection:
         elif fate == "is met with silence" and world.happens(0.5):
             return
         await asyncio.sleep(self.latency())
-        while self._database.silent:
-            await asyncio.sleep(0.1)
+        await until(lambda: not self._database.silent)
         try:
             result: Any = await self._database.execute(session, statement, *arguments)
         except Exception as error:  # noqa: BLE001 - it is an answer
@@ -195,8 +194,7 @@ class Pool:
         world, process = self._database.world, here()
         await asyncio.sleep(world.between(0.0005, 0.005))
         async with asyncio.timeout(5):
-            while self._database.silent:
-                await asyncio.sleep(0.1)
+            await until(lambda: not self._database.silent)
         if process.dead or not self._database.up:
             raise world.chance.choice((ConnectionRefusedError("refused"), CannotConnectNowError("starting up")))
         return Connection(self._database, self._database.session(process))

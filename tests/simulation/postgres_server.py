@@ -1,4 +1,4 @@
-"""A database of which sessions ask what `db.ledger` asks: read committed, row locks, unique ids, and all that goes wrong."""
+"""A database of which sessions ask what `db.ledger` asks: read committed, row locks, unique ids, and all its faults."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable
@@ -165,12 +165,13 @@ class Database:
             await self._take(session, (kind, id))  # whoever writes the same comes to an end first
         if taken := [f"{kind} {id}" for kind, id, is_there in self.tables.unique(changes) if is_there]:
             raise UniqueViolationError(f"duplicate key {taken}")
-        for id, columns in changes.wallets.items():
-            if self.locks.held.get(id) is not session:
-                self.world.find(f"wallet {id} is written without its row lock")
-            moved = sum(each.amount for each in changes.entries if each.wallet_id == id)
-            if columns["amount"] != self.tables.wallets[id].amount + moved:
-                self.world.find(f"wallet {id}: {self.tables.wallets[id].amount} and {moved} make {columns['amount']}")
+        for wallet_id, columns in changes.wallets.items():
+            if self.locks.held.get(wallet_id) is not session:
+                self.world.find(f"wallet {wallet_id} is written without its row lock")
+            before = self.tables.wallets[wallet_id].amount
+            moved = sum(each.amount for each in changes.entries if each.wallet_id == wallet_id)
+            if columns["amount"] != before + moved:
+                self.world.find(f"wallet {wallet_id}: {before} and {moved} make {columns['amount']}")
         session.changes = changes
         return []
 
@@ -204,6 +205,7 @@ class Database:
 
 
 def _goodbye(world: World) -> Exception:
+    goodbye: Exception = ConnectionDoesNotExistError("connection was closed in the middle of operation")
     if world.happens(0.5):
-        return AdminShutdownError("terminating connection due to administrator command")
-    return ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        goodbye = AdminShutdownError("terminating connection due to administrator command")
+    return goodbye

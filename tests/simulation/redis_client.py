@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from tests.simulation.lock_server import LockServer, lose
 from tests.simulation.weather import Weather
-from tests.simulation.world import World, here
+from tests.simulation.world import World, here, until
 
 
 class SimulatedRedis:
@@ -50,9 +50,9 @@ class SimulatedRedis:
     async def connect(self) -> int:
         """Which life of the server it is that has answered."""
         await asyncio.sleep(self.latency())
-        while self.server.hangs and not here().dead:
-            await asyncio.sleep(0.1)
-        if not self.server.up or here().dead:
+        process = here()
+        await until(lambda: not self.server.hangs or process.dead)
+        if not self.server.up or process.dead:
             raise Disconnected("connection refused")
         return self.server.life
 

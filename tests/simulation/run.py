@@ -29,7 +29,14 @@ class Run(Struct):
     requests: int
     circles: int
     seconds: float  # of virtual time
-    last: list[str]
+    last: list[str]  # what happened before the end, where something was found
+
+    def report(self) -> str:
+        """What was found, and how to see it again; nothing where there is nothing."""
+        if not self.findings:
+            return ""
+        found = "".join(f"  FOUND {finding}\n" for finding in self.findings)
+        return f"{found}  again: python -m tests.simulation --seed {self.seed} --trace\n"
 
 
 def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Run:
@@ -65,7 +72,7 @@ def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Run:
                 requests=requests,
                 circles=town.circles,
                 seconds=world.loop.time(),
-                last=list(world.last),
+                last=list(world.last) if world.findings else [],
             )
             if not world.findings:
                 world.loop.close()

@@ -18,7 +18,7 @@ from tests.simulation.postgres_server import Database, Session
 from tests.simulation.tables import Changes
 from tests.simulation.weather import Plan, Weather
 from tests.simulation.wishes import Attempt, Outcome, Wish, Wishes
-from tests.simulation.world import World
+from tests.simulation.world import World, until
 
 _TRIES = 6
 _SLACK_SECONDS = 90.0
@@ -78,8 +78,7 @@ class Town:
         await asyncio.gather(*clients)
 
     async def _until_open(self) -> None:
-        while not all(branch.up for branch in self.branches):
-            await asyncio.sleep(0.01)
+        await until(lambda: all(branch.up for branch in self.branches), every_seconds=0.01)
 
     async def _client(self) -> None:
         for _ in range(self.plan.wishes):
@@ -175,15 +174,15 @@ class Town:
         if not self.plan.calm:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RECOVERY_SECONDS):
-                    while not self._at_rest():
-                        await asyncio.sleep(0.2)
+                    await until(self._at_rest, every_seconds=0.2)
             await asyncio.sleep(_CALM_SECONDS)
 
     def _at_rest(self) -> bool:
-        """Nothing is under way between the processes that live and the servers."""
+        """Nothing is under way between the processes that live and the servers, and the dead hold nothing."""
         database = self.database
         return (
             not database.locks.held
+            and not self.lock_server.keys()
             and all(session.begun_at is None for session in database.sessions)
             and all(branch.engine.pool.free == branch.engine.pool.size for branch in self.branches)
             and all(branch.bank._mailboxes.idle and not branch.locks.degraded for branch in self.branches)
@@ -255,7 +254,8 @@ def _brief(attempt: Attempt) -> str:
     asked = attempt.asked
     wallet = getattr(asked, "wallet_id", "")
     key = attempt.wish.key.key if attempt.wish.key else ""
-    return f"{type(asked).__name__} {str(asked.id)[-6:]} {wallet} {getattr(asked, 'amount', '')} {key} @{attempt.branch.name}"
+    amount = getattr(asked, "amount", "")
+    return f"{type(asked).__name__} {str(asked.id)[-6:]} {wallet} {amount} {key} @{attempt.branch.name}"
 
 
 def _words(outcome: Outcome | None) -> str:

@@ -1,4 +1,4 @@
-"""What must hold when all is quiet: the clients' records against the ledger, the ledger in itself, nothing left over."""
+"""What must hold when all is quiet: the clients' records against the ledger, the ledger itself, nothing left over."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ def _ledger(town: Town) -> Iterator[str]:
             balances[entry.wallet_id] += entry.amount
             if balances[entry.wallet_id] != entry.balance_after or balances[entry.wallet_id] < 0:
                 yield f"{entry} does not follow from the entries before it: {balances[entry.wallet_id]}"
-    for id, wallet in tables.wallets.items():
-        if wallet.amount != balances[id]:
-            yield f"wallet {id} holds {wallet.amount}, its entries make {balances[id]}"
+    for wallet_id, wallet in tables.wallets.items():
+        if wallet.amount != balances[wallet_id]:
+            yield f"wallet {wallet_id} holds {wallet.amount}, its entries make {balances[wallet_id]}"
     for id, entries in tables.of_transaction.items():
         sums: defaultdict[str, Decimal] = defaultdict(Decimal)
         for entry in entries:
@@ -89,12 +89,16 @@ def _receipt(order: Order, receipt: Receipt, attempt: Attempt, town: Town) -> It
 
 
 def _figures(order: Order, told: TransactionRow) -> Iterator[str]:
-    if isinstance(order, Reverse):
-        if told.reverses != order.transaction_id:
-            yield f"{order} came to {told}"
-    elif not isinstance(order, ChargeFee) and told.amount != abs(getattr(order, "amount", 0)):
-        yield f"{order} came to {told}"
-    elif isinstance(order, Transfer) and told.sender_id != order.wallet_id:
+    match order:
+        case Reverse():
+            is_so = told.reverses == order.transaction_id
+        case ChargeFee():
+            is_so = told.operation_type == "FEE"
+        case Transfer():
+            is_so = told.amount == order.amount and told.sender_id == order.wallet_id
+        case _:
+            is_so = told.amount == abs(getattr(order, "amount", Decimal(0)))
+    if not is_so:
         yield f"{order} came to {told}"
 
 
@@ -127,7 +131,11 @@ def _explained(attempts: list[Attempt], town: Town) -> Iterator[str]:
 
 
 def _order(attempts: list[Attempt], town: Town) -> Iterator[str]:
-    """What a wallet's owner puts before one bank happens in that order."""
+    """
+    What a wallet's owner puts before one bank happens in that order.
+
+    Except after a COMMIT whose answer was lost: what had been refused in it is judged anew, after what came later.
+    """
     place = {id: number for number, id in enumerate(town.database.tables.transactions)}
     last: dict[tuple[str, int], tuple[int, Attempt]] = {}
     for attempt in sorted(attempts, key=lambda each: each.number):
@@ -138,10 +146,14 @@ def _order(attempts: list[Attempt], town: Town) -> Iterator[str]:
         for order in attempt.orders:
             if (at := place.get(order.id)) is None:
                 continue
-            before = last.get(line := (attempt.branch.name, attempt.asked.wallet_id))  # type: ignore[union-attr]
-            if before and before[0] > at:
+            before = last.get(line := (attempt.branch.name, attempt.asked.wallet_id))
+            if before and before[0] > at and not _judged_anew(before[1]):
                 yield f"{attempt.asked} was put after {before[1].asked}, and carried out before it"
             last[line] = at, attempt
+
+
+def _judged_anew(attempt: Attempt) -> bool:
+    return any(at >= attempt.asked_at for at in attempt.branch.engine.doubts)
 
 
 def _fairness(attempts: list[Attempt], town: Town) -> Iterator[str]:

@@ -73,7 +73,9 @@ def stormy(world: World) -> Plan:
             shards=chance.choice([1, 1, 3]),
         ),
         pool=chance.choice([2, 3, 10]),
-        weather=Weather(world.between(0.0005, 0.05), *(each / scale for each, scale in zip(lossy, (4, 2, 1, 1, 1)))),
+        weather=Weather(
+            world.between(0.0005, 0.05), *(each / scale for each, scale in zip(lossy, (4, 2, 1, 1, 1), strict=True))
+        ),
         misfortunes=chance.randint(0, 8),
     )
 

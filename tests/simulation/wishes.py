@@ -24,8 +24,7 @@ from actors.orders import (
     bulk_id,
     place_in,
 )
-from actors.refusals import OutcomeUnknown, Overloaded, Refusal
-from actors.refusals import DatabaseUnavailable as Unavailable
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal
 from tests.simulation.branch import Branch, Gone
 from tests.simulation.postgres_server import Database
 from tests.simulation.tables import POISON
@@ -60,7 +59,7 @@ class Attempt(Struct, eq=False):
     @property
     def nothing_happened(self) -> bool:
         """It was put off, and may be asked for again."""
-        return isinstance(self.outcome, Overloaded | Unavailable) and not self.may_have_happened
+        return isinstance(self.outcome, Overloaded | DatabaseUnavailable) and not self.may_have_happened
 
 
 class Wish(Struct, eq=False):
@@ -161,13 +160,25 @@ class Wishes:
         return Decimal(chance.choice((1, 100, 2_500, 10_000, 40_000, chance.randint(1, 99_999)))) / 100
 
     def _transfer(
-        self, id: UUID, wallet_id: int, caller: UUID, key: IdempotencyKey | None, amount: Decimal, **more: bool
+        self,
+        id: UUID,
+        wallet_id: int,
+        caller: UUID,
+        key: IdempotencyKey | None,
+        amount: Decimal,
+        replayable: bool = False,
     ) -> Transfer:
         number = "0000000000"
         if self.world.happens(0.96):
             number = self.world.chance.choice([each.number for each in self._database.tables.wallets.values()])
         return Transfer(
-            id=id, caller_id=caller, wallet_id=wallet_id, receiver_number=number, amount=amount, key=key, **more
+            id=id,
+            caller_id=caller,
+            wallet_id=wallet_id,
+            receiver_number=number,
+            amount=amount,
+            key=key,
+            replayable=replayable,
         )
 
     def _bulk(self, wallet_id: int, caller: UUID, key: IdempotencyKey | None) -> Bulk:

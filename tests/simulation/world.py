@@ -1,5 +1,6 @@
-"""What everything in a simulation has in common: the seed, the time, what has happened, and what was found to be wrong."""
+"""What everything in a simulation has in common: the seed, the time, what has happened, what was found to be wrong."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,12 @@ class World:
     def between(self, least: float, most: float) -> float:
         """Any number in between; small ones are as likely as large ones on a scale of magnitudes."""
         return float(least * (most / least) ** self.chance.random())
+
+
+async def until(holds: Callable[[], bool], *, every_seconds: float = 0.1) -> None:
+    """Wait until it holds."""
+    while not holds():  # noqa: ASYNC110 - looking costs no time where time is simulated
+        await asyncio.sleep(every_seconds)
 
 
 def here() -> Process:
