@@ -108,6 +108,9 @@ class LockServer:
         else:
             self.world.find(f"{key} was set to be kept for ever")
             until = float("inf")
+        queue = self._get(f"{key}:next", now)
+        if isinstance(queue, str) and not value.startswith(queue.split(",")[0]):
+            self.world.find(f"{value} took {key}, which is kept for {queue}")
         self._values[key] = (value, until)
 
 
