@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from actors import locks, mailbox, rules, settlement
+from actors import locks, mailbox, opening, rules, settlement
 from actors.book import Book
 from actors.mailbox import Mail
 from actors.orders import Order, Receipt
+from actors.wire import Script
 
 Bug = Callable[[], AbstractContextManager[Any]]
 
@@ -17,7 +18,7 @@ def wake_ups_before_the_answer_are_lost() -> AbstractContextManager[Any]:
     """A wallet is freed while Redis still says that it can't be had, and nobody remembers that."""
 
     class Deaf(set[int]):
-        def __ior__(self, _: object) -> "Deaf":  # type: ignore[override,misc]
+        def __ior__(self, _: object) -> "Deaf":  # type: ignore[override]
             return self
 
     begin = locks.Locks.__init__
@@ -53,17 +54,16 @@ def who_is_parked_is_forgotten() -> AbstractContextManager[Any]:
 
 def doubt_is_not_looked_up() -> AbstractContextManager[Any]:
     """After a COMMIT without an answer the batch is just carried out once more."""
-    open_book = settlement.open_book
 
     async def careless(mails: Any, rates: Any, *, in_doubt: bool) -> Book:
-        return await open_book(mails, rates, in_doubt=False)
+        return await opening.open_book(mails, rates, in_doubt=False)
 
     return patch.object(settlement, "open_book", careless)
 
 
 def anybody_s_lock_is_released() -> AbstractContextManager[Any]:
     """A release comes after the lease has ended, and takes away the lock of whoever has it now."""
-    release = locks.Script(locks._RELEASE.text.replace("values[i] == token", "values[i]"))
+    release = Script(locks._RELEASE.text.replace("values[i] == token", "values[i]"))
     return patch.object(locks, "_RELEASE", release)
 
 
@@ -89,7 +89,7 @@ def reservations_are_not_honoured() -> AbstractContextManager[Any]:
     """A free wallet is whose it is asked for first, whoever has waited for it."""
     text = locks._TAKE.text.replace("or (queue and first(queue) ~= owner)", "")
     text = text.replace("elseif queue then", "elseif queue and first(queue) == owner then")
-    return patch.object(locks, "_TAKE", locks.Script(text))
+    return patch.object(locks, "_TAKE", Script(text))
 
 
 BUGS: list[Bug] = [
