@@ -31,7 +31,9 @@ _OURS = {
 }
 
 
-def admin_route(bank: Bank, limiter: RateLimiter, *, production: bool, public_url: str) -> ASGIRouteHandler:
+def admin_route(
+    bank: Bank, limiter: RateLimiter, *, production: bool, public_url: str, phone_region: str
+) -> ASGIRouteHandler:
     """The admin as a mount of the application. It is built at the first visit: importing it takes most of a second."""
     threads = Threads("staff password", count=1, waiting_max=8)
     looking = asyncio.Semaphore(CONNECTIONS_MAX)
@@ -39,7 +41,7 @@ def admin_route(bank: Bank, limiter: RateLimiter, *, production: bool, public_ur
     def build() -> "ASGIApp":
         from app.admin_build import build
 
-        return build(bank, limiter, threads, production=production, public_url=public_url)
+        return build(bank, limiter, threads, production=production, public_url=public_url, phone_region=phone_region)
 
     app = at_first_visit(build)
 

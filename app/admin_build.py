@@ -13,11 +13,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from actors.bank import Bank
+from actors.refusals import DatabaseUnavailable
 from app.admin_tables import TABLES
 from app.limits import RateLimiter
+from app.people_forms import people_forms
 from app.staff import StaffLogin, client_address
 from app.staff_forms import forms
 from app.threads import Threads
+from db.engine import UNAVAILABLE
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +38,13 @@ class AddressOnly(RateLimitProvider):
         client_address.set(identifier)
 
 
-def build(bank: Bank, limiter: RateLimiter, threads: Threads, *, production: bool, public_url: str) -> ASGIApp:
+def build(
+    bank: Bank, limiter: RateLimiter, threads: Threads, *, production: bool, public_url: str, phone_region: str
+) -> ASGIApp:
     """The admin as an application of its own; it expects to be mounted."""
     admin: Any = create_admin(
         tables=TABLES,
-        forms=forms(bank),
+        forms=[*forms(bank), *people_forms(phone_region)],
         auth_table=StaffLogin.guarded_by(limiter, threads),
         session_expiry=SESSION,
         max_session_expiry=SESSION_MAX,
@@ -57,10 +62,22 @@ def build(bank: Bank, limiter: RateLimiter, threads: Threads, *, production: boo
     for part in (mounts["/api"].app, mounts["/public"]):
         for error in (ValueError, DataError):
             part.add_exception_handler(error, _not_understood)
+        _say_when_unavailable(part)
         # These load Swagger UI from a CDN, which the admin's content security policy does not let them.
         part.router.routes = [route for route in part.routes if route.path != "/docs"]
+    _say_when_unavailable(admin)  # sessions are looked up around the parts
     app: ASGIApp = admin
     return app
+
+
+def _say_when_unavailable(part: Any) -> None:
+    """Piccolo Admin would log a traceback for each request of an outage."""
+    for error in UNAVAILABLE:
+        part.add_exception_handler(error, _unavailable)
+
+
+async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(DatabaseUnavailable())}, 503, {"Retry-After": "1"})
 
 
 async def _not_understood(_request: Request, error: Exception) -> JSONResponse:

@@ -99,11 +99,12 @@ async def lock_user(user_id: UUID) -> str | None:
     """
     Hold the user's row until the transaction ends; its password hash, or None where there is no such user.
 
-    Somebody who is blocked is as good as not there. Not as strong as FOR UPDATE, which would hold up every row that
-    refers to the user.
+    Somebody who is blocked or erased is as good as not there. Not as strong as FOR UPDATE, which would hold up every
+    row that refers to the user.
     """
     rows = await User.raw(
-        'SELECT password_hash FROM "user" WHERE id = {} AND blocked_at IS NULL FOR NO KEY UPDATE', user_id
+        'SELECT password_hash FROM "user" WHERE id = {} AND blocked_at IS NULL AND erased_at IS NULL FOR NO KEY UPDATE',
+        user_id,
     )
     return rows[0]["password_hash"] if rows else None
 

@@ -1,6 +1,12 @@
 """What went wrong with a command, in one sentence: for everything that a user can mend."""
 
-from asyncpg import PostgresError
+from asyncpg.exceptions import (
+    InsufficientPrivilegeError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
+    UndefinedColumnError,
+    UndefinedTableError,
+)
 from redis.exceptions import RedisError
 
 from app.demo import DemoFailed
@@ -25,6 +31,9 @@ OURS = (
     StaffError,
     PersonError,
 )
+# A wrong password, no such database, too few rights.
+_NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
+_NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
 
 
 def sentence(error: BaseException) -> str | None:
@@ -37,6 +46,10 @@ def sentence(error: BaseException) -> str | None:
         return f"Redis does not answer at REDIS_URL ({error})."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
-    if isinstance(error, (PostgresError, *UNAVAILABLE)):
+    if isinstance(error, _NOT_LET_IN):
+        return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
+    if isinstance(error, _NOT_MIGRATED):
+        return f"The database is not as this version needs it ({error}). Run `wallet migrate`."
+    if isinstance(error, UNAVAILABLE):
         return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
     return None

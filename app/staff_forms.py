@@ -1,6 +1,7 @@
 """What operators ask of the bank: forms of the admin, each an order with a reason."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid5
@@ -15,6 +16,7 @@ from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Revers
 from actors.refusals import IdempotencyKeyReused, Refusal
 from db import ledger
 from db.engine import UNAVAILABLE
+from db.tables import Wallet
 
 GROUP = "Act on money"
 # Keys of staff have a place of their own among the users' keys.
@@ -106,12 +108,10 @@ def forms(bank: Bank) -> list[FormConfig]:
         return "It was frozen already." if receipt.unchanged else "Frozen: nothing gets in or out."
 
     async def unfreeze(request: Request, form: UnfreezeForm) -> str:
-        order = Unfreeze(
-            id=new_id(),
-            staff=operator(request),
-            wallet_id=await _wallet_id(form.wallet_number),
-            reason=form.reason,
-        )
+        staff = operator(request)
+        wallet_id = await _wallet_id(form.wallet_number)
+        await _refuse_erased(wallet_id)
+        order = Unfreeze(id=new_id(), staff=staff, wallet_id=wallet_id, reason=form.reason)
         receipt = await _perform(bank, order)
         return "It was not frozen." if receipt.unchanged else "No longer frozen."
 
@@ -122,10 +122,16 @@ def forms(bank: Bank) -> list[FormConfig]:
         return f"Reversed by transaction {receipt.transaction.id}."
 
     return [
-        _form("Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account."),
-        _form("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen."),
-        _form("Unfreeze a wallet", UnfreezeForm, unfreeze, "End a freeze. A fee's block is another thing and stays."),
-        _form("Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there."),
+        form_config(
+            "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account."
+        ),
+        form_config("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen."),
+        form_config(
+            "Unfreeze a wallet", UnfreezeForm, unfreeze, "End a freeze. A fee's block is another thing and stays."
+        ),
+        form_config(
+            "Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there."
+        ),
     ]
 
 
@@ -152,13 +158,32 @@ async def _perform(bank: Bank, order: Order) -> Receipt:
 
 
 async def _wallet_id(number: str) -> int:
-    try:
+    with database_trouble_in_words():
         found = (await ledger.wallet_ids([number])).get(number)
-    except UNAVAILABLE:
-        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
     if found is None:
         raise ValueError("There is no wallet of a person with this number.")
     return found
+
+
+async def _refuse_erased(wallet_id: int) -> None:
+    with database_trouble_in_words():
+        erased = await Wallet.exists().where((Wallet.id == wallet_id) & Wallet.user.erased_at.is_not_null())
+    if erased:
+        raise ValueError("Its owner has been erased: nobody could get at what arrives. It stays frozen.")
+
+
+@contextmanager
+def database_trouble_in_words() -> Iterator[None]:
+    """
+    Let Piccolo Admin show a sentence where the database does not answer within the block.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        yield
+    except UNAVAILABLE:
+        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
 
 
 def _signed(text: str) -> Decimal:
@@ -169,13 +194,18 @@ def _signed(text: str) -> Decimal:
     return -amount if text.startswith("-") else amount
 
 
-def _form(
-    name: str, model: type[BaseModel], endpoint: Callable[[Request, Any], Awaitable[str]], description: str
+def form_config(
+    name: str,
+    model: type[BaseModel],
+    endpoint: Callable[[Request, Any], Awaitable[str]],
+    description: str,
+    group: str = GROUP,
 ) -> FormConfig:
+    """A form as Piccolo Admin wants it described."""
     return FormConfig(
         name=name,
         pydantic_model=model,
         endpoint=endpoint,  # type: ignore[arg-type]  # Piccolo asks for a Coroutine, which an async function returns
         description=description,
-        form_group=GROUP,
+        form_group=group,
     )

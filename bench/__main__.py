@@ -19,7 +19,7 @@ from db.child import die_with
 
 BENCHMARKS = ("transfers", "latency", "hot", "bulk", "mixed", "processes", "fees", "scale")
 # Those that run only when asked for.
-BESIDES = ("handover",)
+BESIDES = ("handover", "outages")
 
 
 @click.command(context_settings=SETTINGS)

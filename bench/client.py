@@ -5,9 +5,10 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, cycle
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvloop
 from msgspec import Struct, field
@@ -15,15 +16,47 @@ from msgspec import Struct, field
 from bench.load import LATE_SECONDS, Load, Run, Step
 
 
-class _Tally(Struct):
+class Answer(NamedTuple):
+    """One that came in time."""
+
+    connection: int
+    status: int
+    asked_at: float  # on time.perf_counter()'s clock
+    seconds: float
+
+
+class Tally(Struct):
     """What all connections have seen together."""
 
-    ends_at: float  # on time.perf_counter()'s clock
-    statuses: Counter[int] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
+    started_at: float  # as `Answer.asked_at`
+    ends_at: float
+    answers: list[Answer] = field(default_factory=list)
     broken: int = 0
     late: int = 0
     sample: str = ""
+
+    @property
+    def run(self) -> Run:
+        """The same in figures."""
+        took = sorted(answer.seconds for answer in self.answers) or [0.0]
+        p50, p90, p99, most = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99, 1))
+        statuses = Counter(answer.status for answer in self.answers)
+        return Run(
+            seconds=self.ends_at - self.started_at,
+            statuses={str(status): number for status, number in statuses.items()},
+            broken=self.broken,
+            late=self.late,
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99,
+            max_ms=most,
+            sample=self.sample,
+        )
+
+
+def percentile(in_order: Sequence[float], part: float) -> float:
+    """The value below which this part of them lies."""
+    return in_order[int((len(in_order) - 1) * part)]
 
 
 class _Requests:
@@ -95,7 +128,8 @@ class _Requests:
 class _Connection(asyncio.Protocol):
     """One client: asks, waits for the answer, asks again until the time is over."""
 
-    def __init__(self, requests: _Requests, tally: _Tally) -> None:
+    def __init__(self, number: int, requests: _Requests, tally: Tally) -> None:
+        self._number = number
         self._requests = requests
         self._tally = tally
         self._received = b""
@@ -120,8 +154,7 @@ class _Connection(asyncio.Protocol):
             self._end()
             return
         status = int(head[9:12])
-        self._tally.statuses[status] += 1
-        self._tally.seconds.append(now - self._asked_at)
+        self._tally.answers.append(Answer(self._number, status, self._asked_at, now - self._asked_at))
         if status not in (200, 201) and not self._tally.sample:
             self._tally.sample = body.decode(errors="replace")
         self._received = b""
@@ -149,36 +182,29 @@ class _Connection(asyncio.Protocol):
 
 def drive(load: Load) -> Run:
     """Send the load for its time and count what comes back."""
+    return drive_and_tell(load).run
+
+
+def drive_and_tell(load: Load) -> Tally:
+    """The same, with every single answer."""
     return uvloop.run(_drive(load))
 
 
-async def _drive(load: Load) -> Run:
+async def _drive(load: Load) -> Tally:
     loop = asyncio.get_running_loop()
     requests = _Requests(load)
-    tally = _Tally(ends_at=time.perf_counter() + load.seconds)
+    tally = Tally(started_at=time.perf_counter(), ends_at=time.perf_counter() + load.seconds)
     connections: list[_Connection] = []
-    started_at = time.perf_counter()
-    for _ in range(load.connections):
+    for number in range(load.connections):
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(requests, tally), load.host, load.port)
+            client = partial(_Connection, number, requests, tally)
+            _, connection = await loop.create_connection(client, load.host, load.port)
             connections.append(connection)
         except OSError:
             tally.broken += 1
     if connections:
         await asyncio.wait([connection.over for connection in connections], timeout=tally.ends_at - time.perf_counter())
-    seconds = time.perf_counter() - started_at
+    tally.ends_at = time.perf_counter()
     for connection in connections:
         connection.end()
-    took = sorted(tally.seconds) or [0.0]
-    p50, p90, p99, most = (round(took[int((len(took) - 1) * part)] * 1000, 3) for part in (0.5, 0.9, 0.99, 1))
-    return Run(
-        seconds=seconds,
-        statuses={str(status): number for status, number in tally.statuses.items()},
-        broken=tally.broken,
-        late=tally.late,
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        max_ms=most,
-        sample=tally.sample,
-    )
+    return tally

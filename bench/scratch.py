@@ -13,6 +13,7 @@ from types import FrameType
 
 from msgspec import Struct
 
+from db.child import Server
 from db.embedded import embedded_servers
 from db.migrate import migrate
 
@@ -26,7 +27,12 @@ class Scratch(Struct, frozen=True, kw_only=True):
     folder: Path
     database_url: str
     redis_url: str
-    server_pids: dict[str, int]
+    servers: tuple[Server, ...]
+
+    @property
+    def server_pids(self) -> dict[str, int]:
+        """The process of each at this moment."""
+        return {server.name: server.process.pid for server in self.servers if server.process}
 
 
 @contextmanager
@@ -53,7 +59,7 @@ def scratch(parent: Path | None = None) -> Iterator[Scratch]:
                 folder=folder,
                 database_url=servers.database_url,
                 redis_url=servers.redis_url,
-                server_pids={server.name: server.process.pid for server in servers.running if server.process},
+                servers=servers.running,
             )
     finally:
         for used in filter(None, (outside, folder)):

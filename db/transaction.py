@@ -44,7 +44,7 @@ class Begun:
         """Give it back, if nobody has used it."""
         if self._beginning:
             with suppress(CommitInDoubt, *UNAVAILABLE):
-                async with transaction(begun=self):
+                async with asyncio.timeout(COMMIT_SECONDS), transaction(begun=self):
                     pass
 
 
@@ -68,7 +68,11 @@ async def transaction(
     current, beginning = begun.use() if begun else _begin()
     silent = False
     try:
-        await beginning
+        try:
+            await beginning
+        except asyncio.CancelledError:  # and nobody waits for the answer any more
+            silent = True
+            raise
         engine().current_transaction.set(current)
         try:
             yield

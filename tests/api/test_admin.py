@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -168,6 +169,20 @@ async def test_forms_are_orders_of_the_bank_with_a_reason_and_a_name(
     ]
 
 
+async def test_the_wallet_of_an_erased_person_stays_frozen(operator: Staff, alice: Person) -> None:
+    wallet = await alice.open_wallet()
+    form = {"wallet_number": wallet.number, "reason": "a mistake"}
+    assert (await operator.form("freeze-a-wallet", **form))[0] == 200
+    await User.update({User.erased_at: datetime.now(UTC)}).where(User.id == alice.user_id)
+    status, sentence = await operator.form("unfreeze-a-wallet", **form)
+    assert (status, sentence[:26]) == (422, "Its owner has been erased:")
+    row = (
+        await tables.Wallet.select(tables.Wallet.frozen_at).where(tables.Wallet.wallet_number == wallet.number).first()
+    )
+    assert row
+    assert row["frozen_at"]
+
+
 BAD_FORMS: list[tuple[str, dict[str, Any]]] = [
     *[("adjust-a-balance", {"amount": amount}) for amount in ("", "0", "1.001", "1e3", "NaN", "--5", "- 5", "10" * 9)],
     *[("adjust-a-balance", {"reason": reason}) for reason in ("", "  ", "ab", "x" * 501, "a\x00b", "a\nb")],
@@ -198,9 +213,9 @@ async def test_viewers_look_but_do_not_act_and_strangers_do_neither(
     wallet = await alice.open_wallet(holding="100.00")
     assert (await viewer.get("tables/wallet/")).json()["rows"][0]["wallet_number"] == wallet.number
     fields = {"wallet_number": wallet.number, "amount": "1.00", "reference": "T", "reason": "a reason"}
-    fields["transaction_id"] = (await wallet.history())[0]["id"]
+    fields |= {"transaction_id": (await wallet.history())[0]["id"], "person": str(alice.user_id)}
     forms = [form["slug"] for form in (await viewer.get("forms/")).json()]
-    assert len(forms) == 4
+    assert len(forms) == 6
     for form in forms:
         assert await viewer.form(form, **fields) == (422, "You may look, but not act. Ask an operator.")
     answer = await viewer.client.post("/admin/api/forms/freeze-a-wallet/", json=fields)

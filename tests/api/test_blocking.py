@@ -18,6 +18,7 @@ from tests.api.test_tokens import refresh, refused, sign_in
 from tests.faults.real_servers import run_wallet
 from tests.members import Member
 from tests.persons import register
+from tests.staff import signed_in
 
 PHONE = "+77011234567"
 STAFF = StaffMember(7, "ayan")
@@ -45,6 +46,29 @@ async def test_a_blocked_person_gets_in_nowhere_until_unblocked(
     assert [(row["action"], row["staff_name"], row["reason"], str(row["user"])) for row in logged] == [
         ("BLOCK", "ayan", "stolen phone", ann.user["id"]),
         ("UNBLOCK", "ayan", "found again", ann.user["id"]),
+    ]
+
+
+async def test_operators_block_and_unblock_by_a_form(client: httpx.AsyncClient, app: Litestar, ann: Member) -> None:
+    async with signed_in(app, "vera", operator=True) as vera:
+        for form, wrong, sentence in (
+            ("block-a-person", {"person": "+77010000000"}, "There is nobody with this id or phone number."),
+            ("block-a-person", {"person": "' OR 1=1"}, "Give an id, an email address or"),
+            ("unblock-a-person", {}, "They were not blocked."),
+            ("block-a-person", {}, "Blocked: their sessions end within seconds."),
+            ("block-a-person", {}, "They were blocked already."),
+        ):
+            status, said = await vera.form(form, **{"person": PHONE, "reason": "stolen phone", **wrong})
+            assert (status, said[: len(sentence)]) == (422 if wrong else 200, sentence)
+        await app.state.revocations.look()
+        assert not await alive(client, ann.tokens)
+        assert (await sign_in(client, PHONE)).status_code == 401
+        assert (await vera.form("unblock-a-person", person=ann.user["id"], reason="found again"))[0] == 200
+    assert (await sign_in(client, PHONE)).status_code == 201
+    logged = await StaffAction.select().order_by(StaffAction.created_at)
+    assert [(row["action"], row["staff_name"], row["reason"], str(row["user"])) for row in logged] == [
+        ("BLOCK", "vera", "stolen phone", ann.user["id"]),
+        ("UNBLOCK", "vera", "found again", ann.user["id"]),
     ]
 
 

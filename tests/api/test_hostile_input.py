@@ -381,6 +381,6 @@ def said(server: RealServer, request: bytes) -> int | None:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65_536)
-        except ConnectionError:
+        except OSError:  # closed before all was sent, which says "not connected" where it has been noticed already
             return None
     return int(answer.split(b" ", 2)[1]) if answer else None

@@ -105,6 +105,19 @@ async def test_nothing_is_left_but_the_ledger(
     assert again.user["id"] != str(erased)
 
 
+async def test_a_code_that_was_asked_for_before_resets_nothing(
+    client: httpx.AsyncClient, zhanar: Member, settings: Settings, code_of: CodeOf
+) -> None:
+    session = (await client.post("/users/password/reset/", json={"email": EMAIL})).json()
+    code = await code_of(session)
+    erased = await erase_person(settings, EMAIL)
+    before = await User.select().where(User.id == erased).first()
+    body = {"session_id": session["session_id"], "code": code, "new_password": "quite another long password"}
+    answer = await client.post("/users/password/reset/verify/", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_code"), answer.text
+    assert await User.select().where(User.id == erased).first() == before
+
+
 async def test_an_export_has_everything_and_no_secret(
     client: httpx.AsyncClient, zhanar: Member, ben: Member, settings: Settings, tmp_path: Path, code_of: CodeOf
 ) -> None:

@@ -11,11 +11,12 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from litestar import Litestar
 from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.bank import Limits
-from actors.refusals import Refusal
+from actors.refusals import DatabaseUnavailable, Refusal
 from app.auth import Lifetimes, Tokens
 from app.limits import RateLimits
 from app.main import BODY_MAX_BYTES
@@ -29,6 +30,7 @@ from tasks.rates import RatesSource
 from tests.faults.real_servers import publish_rates
 from tests.members import CodeOf
 from tests.persons import OpenWallet, Person, register
+from tests.staff import Staff, sign_in, signed_in
 
 # The contract's table, and what a web framework refuses by itself.
 STATUSES = {
@@ -360,8 +362,18 @@ class TestWithoutDatabase:
         engine().config["dsn"] = own_servers.database_url
         return own_servers.database_url
 
+    @pytest.fixture
+    async def staff(self, app: Litestar, client: httpx.AsyncClient) -> AsyncIterator[Staff]:
+        async with signed_in(app, "ayan", operator=True) as staff:
+            yield staff
+
     async def test_every_route_says_so_and_service_resumes_by_itself(
-        self, client: httpx.AsyncClient, own_servers: Servers
+        self,
+        app: Litestar,
+        client: httpx.AsyncClient,
+        own_servers: Servers,
+        staff: Staff,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         alice = await register(client)
         wallet = await alice.open_wallet(holding="100")
@@ -385,10 +397,20 @@ class TestWithoutDatabase:
         assert ready.json()["checks"]["database"]["status"] == "down"
         assert int(ready.headers["Retry-After"]) >= 1
         assert (await client.get("/health/live")).status_code == 200
+        freeze = {"wallet_number": wallet.number, "reason": "a reason"}
+        for answer in (
+            *[await staff.get(path) for path in ("tables/wallet/", "user/", "forms/")],
+            await staff.ask("POST", "forms/freeze-a-wallet/", freeze),
+            (await sign_in(app, "ayan"))[0],
+        ):
+            assert (answer.status_code, answer.json()["detail"]) == (503, str(DatabaseUnavailable()))
+            assert int(answer.headers["Retry-After"]) >= 1
+        assert "Server error" not in caplog.text, "a fault of ours, with a traceback"
 
         assert own_servers.revive() == ["PostgreSQL"]
         assert (await wallet.deposit("11")).json()["balance_after"] == "111.00"
         assert (await wallet.look())["name"] == "My wallet"
+        assert (await staff.form("freeze-a-wallet", **freeze))[0] == 200
         assert (await client.get("/health/ready")).status_code == 200
 
 

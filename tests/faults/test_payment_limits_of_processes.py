@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.payment_limits import POLICY
 from db.engine import Pool, connection_pool
 from tests.conftest import assert_audit
 from tests.faults.real_servers import RealServer, server
+from tests.ledger.people import until
 from tests.persons import register
 
 MOST = 40
@@ -32,11 +35,11 @@ async def processes(database_url: str, redis_url: str, tmp_path: Path) -> AsyncI
             await assert_audit()
 
 
-async def told(redis_url: str) -> int:
-    """How many payments all processes have told of."""
+async def as_many_are_told(redis_url: str, payments: int) -> bool:
+    """Whether all processes together have told of so many."""
     async with Redis.from_url(redis_url) as redis:
-        keys = await redis.keys("wallet:limit:*")
-        return sum([int(await redis.get(key) or 0) for key in keys])
+        keys = await redis.keys(f"wallet:limit:{POLICY}:*")
+        return sum([int(await redis.get(key) or 0) for key in keys]) == payments
 
 
 async def test_what_one_process_lets_through_the_other_does_not(processes: list[RealServer], redis_url: str) -> None:
@@ -47,12 +50,12 @@ async def test_what_one_process_lets_through_the_other_does_not(processes: list[
         while (answer := await wallet.deposit("1")).status_code == 201:
             moved += 1
         assert (moved, answer.status_code) == (MOST, 429)
+        await until(partial(as_many_are_told, redis_url, MOST))
         # The other hears of it with the first payment that it tells of itself.
         wallet.owner.client = other
         assert (await wallet.deposit("1")).status_code == 201
         moved += 1
-        while await told(redis_url) <= MOST:
-            pass
+        await until(partial(as_many_are_told, redis_url, MOST + 1))
         while (answer := await wallet.deposit("1")).status_code == 201:
             moved += 1
             assert moved < 2 * MOST, "as many again: it has not heard of the others"

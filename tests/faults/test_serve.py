@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -17,6 +18,7 @@ import pytest
 from redis import Redis
 
 from db.child import free_port
+from db.embedded import Servers
 from tests.faults.processes import eventually, inside, needs_linux, open_folder
 
 WALLET = Path(sys.executable).with_name("wallet")
@@ -203,3 +205,19 @@ def test_what_a_user_can_mend_is_one_sentence(
     assert sentence in refused.stderr
     assert "hidden-word" not in refused.stderr
     assert not (folder / ".wallet").exists()
+
+
+def test_a_database_that_is_there_but_not_ours_is_told_from_one_that_does_not_answer(
+    folder: Path, servers: Servers
+) -> None:
+    assert servers.database_url
+    there = urlsplit(servers.database_url)
+    for address, sentence in (
+        (there._replace(path="/template1"), "Run `wallet migrate`."),
+        (there._replace(path="/nowhere"), "PostgreSQL does not let us in"),
+        (there._replace(netloc=there.netloc.replace(there.password or "", "hidden-word")), "does not let us in"),
+    ):
+        refused = run(folder, "audit", DATABASE_URL=address.geturl())
+        assert is_one_sentence(refused), refused.stderr
+        assert sentence in refused.stderr
+        assert "hidden-word" not in refused.stderr

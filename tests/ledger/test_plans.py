@@ -1,8 +1,11 @@
 """How PostgreSQL finds rows: by an index, also in tables that were empty when a statement was first prepared."""
 
+from app.auth import Lifetimes, Tokens
 from app.history import history
 from app.parameters import EARLIEST, LATEST
 from app.queries import wallet_of, wallets_of
+from app.revocations import Revocations
+from app.settings import DEVELOPMENT_SECRET
 from db import ledger
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
@@ -23,12 +26,14 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
     before = await _scans(database_url)
 
     async with connection_pool(Pool(min_size=1, max_size=1)), banks(1, redis_url) as (bank,):
+        revocations = Revocations(Tokens(DEVELOPMENT_SECRET, Lifetimes()))
         for number in range(_ROUNDS):
             sent = [alice.send("1.00", bob, f"{number}-{each}") for each in range(5)]
             came_to = await performed(bank, [*sent, sent[0], bob.deposit("1.00"), bob.withdraw("1.00")])
             assert len(receipts(came_to)) == 8
             await wallets_of(alice.owner)
             await wallet_of(alice.owner, alice.id)
+            await revocations.look()
             await history(alice.id, limit=5, since=EARLIEST, until=LATEST)
             assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
             async with transaction():

@@ -1,6 +1,8 @@
 """Transactions that are begun while something else is done: used once, given back always."""
 
 import asyncio
+import os
+import signal
 from contextlib import suppress
 from functools import partial
 
@@ -85,6 +87,28 @@ async def test_a_begun_transaction_whose_connection_is_killed_gives_its_slot_bac
                         await Wallet.raw("SELECT 1")
             await begun.end()
         await assert_all_slots_are_free(database_url)
+
+
+async def test_a_begun_transaction_that_is_not_needed_does_not_wait_for_a_server_that_is_silent(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.transaction.COMMIT_SECONDS", 0.05)
+    async with connection_pool(Pool(min_size=1, max_size=_SLOTS, statement_timeout_seconds=300)):
+        async with transaction():
+            (row,) = await run("SELECT pg_backend_pid() AS pid")
+        os.kill(row["pid"], signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(30):
+                await Begun().end()
+        finally:
+            os.kill(row["pid"], signal.SIGCONT)
+        await until(partial(_has_ended, database_url, row["pid"]))  # hung up, and not kept for later
+        await assert_all_slots_are_free(database_url)
+
+
+async def _has_ended(database_url: str, pid: int) -> bool:
+    async with connected(database_url) as connection:
+        return not await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
 
 
 async def test_batches_that_get_none_of_their_wallets_leave_no_transaction_open(

@@ -1,0 +1,196 @@
+"""What clients see where Redis or PostgreSQL is away, and where there is too much: `python -m bench.outages`."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import click
+from msgspec import Struct
+
+from bench.api import api
+from bench.client import Answer, Tally, drive_and_tell, percentile
+from bench.command import benchmark, connections_option, wallets_option
+from bench.lookout import Said, watched
+from bench.proc import largest_mib
+from bench.report import Result
+from bench.stage import PAUSE_SECONDS, Case, Stage, in_words
+
+_PROCESSES = 2
+_WARM_UP, _BEFORE, _AWAY, _AFTER = 4, 3, 4, 6  # seconds
+_MAILBOX = "WALLET_BANK_MAILBOX_MAX"
+_TIMES = 5
+_PARTS = {"Valkey": "redis", "PostgreSQL": "database"}
+
+
+@benchmark
+@connections_option(64)
+@wallets_option(10_000)
+def outages(stage: Stage, connections: tuple[int, ...], wallets: int) -> None:
+    """Redis and PostgreSQL killed under load, and five times as many clients as orders may wait."""
+    stage.settle(wallets)
+    with ProcessPoolExecutor(1, get_context("spawn")) as clients:  # what they cost must not hold up who watches
+        for number in connections:
+            for server in _PARTS:
+                with stage.beside_baseline():
+                    _survive(stage, clients, server, number)
+            with stage.beside_baseline():
+                _refuse(stage, clients, number)
+
+
+class _Seen(Struct, frozen=True, kw_only=True):
+    """One outage. Times are on time.perf_counter()'s clock."""
+
+    tally: Tally
+    killed_at: float
+    back_at: float  # it takes connections again
+    noticed: float | None  # seconds until /health/ready said so
+    forgotten: float | None  # seconds from then until it said so no more
+
+    def between(self, start: float, end: float) -> list[Answer]:
+        """What was asked for in that time, and answered."""
+        return [answer for answer in self.tally.answers if start <= answer.asked_at < end]
+
+    @property
+    def phases(self) -> dict[str, tuple[list[Answer], float]]:
+        """Answers and seconds before it, without it and with it again."""
+        tally = self.tally
+        spans = {
+            "before": (tally.started_at, self.killed_at),
+            "away": (self.killed_at, self.back_at),
+            "back": (self.back_at, tally.ends_at),
+        }
+        return {name: (self.between(*span), span[1] - span[0]) for name, span in spans.items()}
+
+    @property
+    def waits(self) -> list[float]:
+        """For each client, the seconds from the return until it had money moved."""
+        first: dict[int, float] = {}
+        for answer in self.tally.answers:
+            if answer.status == 201 and answer.asked_at + answer.seconds > self.back_at:
+                first.setdefault(answer.connection, answer.asked_at + answer.seconds - self.back_at)
+        return sorted(first.values())
+
+
+def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, connections: int) -> None:
+    """Kill it, as often as there are runs, and start it again."""
+    part = _PARTS[server]
+    case = Case(
+        name=f"{server} away, {in_words(connections)}",
+        connections=connections,
+        processes=_PROCESSES,
+        expected=("503",) if part == "database" else (),
+    )
+    found = []
+    with stage.accounting() as driven, api(stage.place, processes=_PROCESSES, secret=stage.secret) as served:
+        warm_up = stage.load(case, served, seconds=_WARM_UP)
+        driven.append((case, clients.submit(drive_and_tell, warm_up).result().run))
+        for _ in range(stage.runs):
+            load = stage.load(case, served, seconds=_BEFORE + _AWAY + _AFTER)
+            with watched(served, part) as said:
+                driving = clients.submit(drive_and_tell, load)
+                time.sleep(_BEFORE)
+                killed_at, back_at = _kill_and_start(stage, server)
+                tally = driving.result()
+            driven.append((case, tally.run))
+            noticed, forgotten = _changes(said, killed_at, back_at)
+            seen = _Seen(tally=tally, killed_at=killed_at, back_at=back_at, noticed=noticed, forgotten=forgotten)
+            found.append(seen)
+            click.echo(_in_words(seen, server))
+            time.sleep(PAUSE_SECONDS)
+    stage.notes += [_in_words(seen, server) for seen in found]
+    for phase in ("before", "away", "back"):
+        stage.results.append(_result(stage, f"{server}: {phase}", case, [seen.phases[phase] for seen in found]))
+
+
+def _kill_and_start(stage: Stage, name: str) -> tuple[float, float]:
+    server = next(each for each in stage.place.servers if each.name == name)
+    assert server.process
+    killed_at = time.perf_counter()
+    server.process.kill()
+    server.process.wait()
+    time.sleep(_AWAY)
+    server.start()
+    return killed_at, time.perf_counter()
+
+
+def _changes(said: Said, killed_at: float, back_at: float) -> tuple[float | None, float | None]:
+    down = [at for at, status in said if status != "ok" and at >= killed_at]
+    well = [at for at, status in said if status == "ok" and at > max(down, default=back_at)]
+    return (min(down) - killed_at if down else None), (max(min(well) - back_at, 0) if down and well else None)
+
+
+def _in_words(seen: _Seen, server: str) -> str:
+    answers = [answer for answer in seen.tally.answers if answer.asked_at + answer.seconds > seen.killed_at]
+    refused = sum(answer.status == 503 for answer in answers)
+    longest = max((answer.seconds for answer in answers), default=0)
+    waits = seen.waits or [float("nan")]
+    return (
+        f"{server} away for {seen.back_at - seen.killed_at:.1f} s: from then on {len(answers) - refused} answers of 201"
+        f" and {refused} of 503, none after more than {longest:.2f} s. Once it took connections again the first client"
+        f" had money moved after {waits[0]:.2f} s, the last of {len(waits)} after {waits[-1]:.2f} s. /health/ready said"
+        f" so after {_seconds(seen.noticed)}, and no more {_seconds(seen.forgotten)} after its return."
+    )
+
+
+def _seconds(measured: float | None) -> str:
+    return "never" if measured is None else f"{measured:.2f} s"
+
+
+def _refuse(stage: Stage, clients: ProcessPoolExecutor, most: int) -> None:
+    """As many clients as orders may wait, and then five times as many, each of whom asks again at once."""
+    os.environ[_MAILBOX] = str(most)
+    cases = [
+        Case(name=in_words(number), connections=number, processes=1, expected=("503",))
+        for number in (most, _TIMES * most)
+    ]
+    found: list[list[Tally]] = [[] for _ in cases]
+    memory = [0.0 for _ in cases]
+    try:
+        with stage.accounting() as driven, api(stage.place, processes=1, secret=stage.secret) as served:
+            for turn in range(-1, stage.runs):  # the first warms up
+                for nth, case in enumerate(cases):
+                    load = stage.load(case, served, seconds=stage.seconds)
+                    tally = clients.submit(drive_and_tell, load).result()
+                    driven.append((case, tally.run))
+                    if turn >= 0:
+                        found[nth].append(tally)
+                        memory[nth] = largest_mib(served.pid)
+                    time.sleep(PAUSE_SECONDS)
+    finally:
+        del os.environ[_MAILBOX]
+    for nth, case in enumerate(cases):
+        for status, kind in ((201, "accepted"), (503, "refused")):
+            phases = [
+                ([answer for answer in tally.answers if answer.status == status], tally.ends_at - tally.started_at)
+                for tally in found[nth]
+            ]
+            if any(answers for answers, _ in phases):
+                stage.results.append(_result(stage, f"{most} may wait: {case.name}, {kind}", case, phases, memory[nth]))
+
+
+def _result(
+    stage: Stage, name: str, case: Case, phases: Sequence[tuple[list[Answer], float]], memory: float = 0.0
+) -> Result:
+    """The answers of all runs of a phase together, and how many there were in a second."""
+    took = sorted(answer.seconds for answers, _ in phases for answer in answers) or [0.0]
+    rates = sorted(len(answers) / seconds for answers, seconds in phases)
+    p50, p90, p99 = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99))
+    return Result(
+        case=name,
+        unit="answers",
+        wallets=stage.wallets,
+        processes=case.processes,
+        connections=case.connections,
+        per_second=round(rates[(len(rates) - 1) // 2], 1),
+        runs=[round(rate, 1) for rate in rates],
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        memory_mib=round(memory, 1),
+    )
+
+
+if __name__ == "__main__":
+    outages()
