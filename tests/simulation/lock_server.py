@@ -11,6 +11,9 @@ from tests.simulation.world import World
 
 _lua = LuaRuntime()
 _compiled: dict[str, Any] = {}
+_serving: list["LockServer"] = []
+"""Whose script runs. Lua would keep what it was given itself for long, a whole simulation with it."""
+_redis = _lua.table_from({"call": lambda *command: _serving[0].call(*command)})
 
 
 class Listener(Protocol):
@@ -32,7 +35,6 @@ class LockServer:
         self._values: dict[str, tuple[str, float]] = {}  # and when they expire
         self._scripts: set[str] = set()
         self._token: str | None = None
-        self._redis = _lua.table_from({"call": self._call})
 
     def execute(self, command: tuple[Any, ...]) -> Any:
         """Raises what redis-py would."""
@@ -71,12 +73,14 @@ class LockServer:
         number, *rest = map(str, arguments)
         keys, argv = rest[: int(number)], rest[int(number) :]
         self._token = argv[0]
-        answer = _compiled[digest](self._redis, _lua.table_from(keys), _lua.table_from(argv))
+        _serving[:] = [self]
+        answer = _compiled[digest](_redis, _lua.table_from(keys), _lua.table_from(argv))
         answer = list(answer.values()) if hasattr(answer, "values") else answer
         self.world.note("redis", keys[0], *argv[:1], argv[-1], "->", answer)
         return answer
 
-    def _call(self, command: str, *arguments: Any) -> Any:
+    def call(self, command: str, *arguments: Any) -> Any:
+        """What a script asks for."""
         now = self.world.loop.time()
         match command:
             case "MGET":
