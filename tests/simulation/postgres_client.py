@@ -180,6 +180,9 @@ class Pool:
             if connection.given_up:
                 await connection.quiet()
                 await connection.rollback()
+        except BaseException:
+            connection.terminate()
+            raise
         finally:
             self._put_back(connection)
 
