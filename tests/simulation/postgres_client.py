@@ -171,7 +171,9 @@ class Pool:
     async def release(self, connection: Connection) -> None:
         """It can be used again, if it is whole. As asyncpg's, it goes on where whoever waits for it is cancelled."""
         if connection.given_up and not connection.broken:
-            await asyncio.shield(asyncio.create_task(self._release(connection)))
+            releasing = asyncio.create_task(self._release(connection))
+            releasing.add_done_callback(_heard)
+            await asyncio.shield(releasing)
         else:
             await self._release(connection)
 
@@ -209,6 +211,12 @@ class Pool:
             if not turn.done():
                 turn.set_result(None)
                 break
+
+
+def _heard(releasing: asyncio.Task[None]) -> None:
+    """Nobody hears how it ended where whoever waited for it is cancelled, and asyncio would complain."""
+    if not releasing.cancelled():
+        releasing.exception()
 
 
 class Engine:
