@@ -156,3 +156,13 @@ def test_a_replay_tells_the_balance_of_its_day() -> None:
     apply(deposit(mine, "5.00"), page)
     again = apply(deposit(mine, "1.00", key="k"), page)
     assert (again.replayed, again.transaction, again.balance_after) == (True, first.transaction, Decimal("1.00"))
+
+
+def test_a_withdrawal_and_a_fee_name_their_wallet_and_a_fee_the_rate_it_used() -> None:
+    mine = wallet(1001, "1000.00", currency="USD", due=NOON)
+    page = book(mine, rates=rates(kzt="500"))
+    assert apply(withdraw(mine, "1.00"), page).sender_number == mine.number
+    fee = apply(ChargeFee(wallet_id=mine.id, due_at=NOON), page)
+    assert fee.sender_number == mine.number
+    assert fee.transaction
+    assert (fee.transaction.amount, fee.transaction.exchange_rate) == (Decimal("0.40"), Decimal("0.002"))
