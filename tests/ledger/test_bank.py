@@ -137,7 +137,8 @@ async def test_an_order_that_is_overtaken_for_ever_fails_alone_and_soon(database
     await poison_amount(database, error="unique_violation")
     async with banks(1, redis_url, Limits(deadline_seconds=3600)) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        came_to = await answers([bank.perform(alice.withdraw(amount)) for amount in ("1.00", "13.13", "2.00")])
+        async with asyncio.timeout(60):  # where it is tried again and again, fail instead of hanging
+            came_to = await answers([bank.perform(alice.withdraw(amount)) for amount in ("1.00", "13.13", "2.00")])
         assert isinstance(came_to.pop(1), UniqueViolationError)
         assert len(receipts(came_to)) == 2
         assert await alice.balance() == "97.00"
@@ -150,7 +151,8 @@ async def test_a_bug_of_ours_is_told_to_those_who_wait_and_the_bank_goes_on(data
     async with banks(1, redis_url) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
         rates, bank._rates = bank._rates, broken
-        came_to = await answers([bank.perform(alice.withdraw("1.00")) for _ in range(3)])
+        async with asyncio.timeout(60):  # where nobody is told, fail instead of hanging
+            came_to = await answers([bank.perform(alice.withdraw("1.00")) for _ in range(3)])
         assert [type(each) for each in came_to] == [ZeroDivisionError] * 3
         bank._rates = rates
         await bank.perform(alice.withdraw("1.00"))
