@@ -123,7 +123,7 @@ def test_the_log_and_the_receipts_name_who_did_what_to_whom() -> None:
     sent = apply(transfer(mine, his, "60.00"), page).transaction
     assert sent
     page = next_book(page)
-    orders = [adjust(mine, "5.00"), adjust(mine, "-5.00"), reverse(sent.id), freeze(mine), unfreeze(mine)]
+    orders: list[Order] = [adjust(mine, "5.00"), adjust(mine, "-5.00"), reverse(sent.id), freeze(mine), unfreeze(mine)]
     came_to = [apply(order, page) for order in orders]
     assert [(receipt.sender_number, receipt.receiver_number) for receipt in came_to] == [
         (None, mine.number),
