@@ -69,7 +69,7 @@ def reverse(order: Reverse, book: Book) -> Receipt:
         receiver=payee,
         amount=first.received_amount,
         received=first.amount,
-        rate=_implied_rate(first) if payer and payee else None,
+        rate=_implied_rate(first),
         contra=ADJUSTMENTS if original.adjusted else CONTRA.get(first.operation_type),
         reverses=first.id,
     )

@@ -1,6 +1,7 @@
 """Real servers for every test: PostgreSQL and Valkey are started once, and each test gets a database of its own."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,6 +28,10 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """PostgreSQL and Valkey of this test process: real, but careless about power cuts."""
+    if urls := os.environ.get("TEST_SERVERS"):  # those of somebody who runs us again and again: `make mutants`
+        database_url, redis_url = urls.split()
+        yield Servers(database_url=database_url, redis_url=redis_url, running=(), folder=Path())
+        return
     with embedded_servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
         yield running
 
@@ -35,8 +40,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def template(servers: Servers) -> str:
     """The name of a migrated database that others are copied from."""
     assert servers.database_url
-    _execute(servers.database_url, "CREATE DATABASE template_wallet")
-    _run(migrate(_database(servers, "template_wallet")))
+    if not _run(_exists(servers.database_url, "template_wallet")):
+        _execute(servers.database_url, "CREATE DATABASE template_wallet")
+        _run(migrate(_database(servers, "template_wallet")))
     return "template_wallet"
 
 
@@ -44,7 +50,7 @@ def template(servers: Servers) -> str:
 def database_url(servers: Servers, template: str) -> Iterator[str]:
     """A fresh, migrated database; the engine points to it."""
     assert servers.database_url
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     _execute(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     engine().config["dsn"] = _database(servers, name)
     yield _database(servers, name)
@@ -135,7 +141,15 @@ def _execute(url: str, statement: str) -> None:
     _run(execute())
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> None:
+async def _exists(url: str, name: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        return bool(await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name))
+    finally:
+        await connection.close()
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run it in a thread of its own: the tests' event loop belongs to the tests."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
+        return thread.submit(asyncio.run, work).result()

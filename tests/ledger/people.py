@@ -268,13 +268,13 @@ async def connected_alone(database_url: str) -> AsyncIterator[asyncpg.Connection
         yield connection
 
 
-async def poison_amount(database_url: str) -> None:
-    """From now on the database fails each statement that writes a transaction of 13.13."""
+async def poison_amount(database_url: str, error: str = "raise_exception") -> None:
+    """From now on the database fails each statement that writes a transaction of 13.13, with this error."""
     async with connected(database_url) as connection:
         await connection.execute(
-            """
+            f"""
             CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN IF NEW."amount" = 13.13 THEN RAISE EXCEPTION 'poisoned'; END IF; RETURN NEW; END $$;
+            BEGIN IF NEW."amount" = 13.13 THEN RAISE {error}; END IF; RETURN NEW; END $$;
             CREATE TRIGGER poison BEFORE INSERT ON "transaction" FOR EACH ROW EXECUTE FUNCTION poison()
             """
         )

@@ -7,7 +7,7 @@ from decimal import Decimal
 from random import Random
 
 import pytest
-from asyncpg.exceptions import RaiseError
+from asyncpg.exceptions import RaiseError, UniqueViolationError
 from msgspec.structs import replace
 
 from actors.bank import Limits
@@ -131,6 +131,32 @@ async def test_a_poisoned_order_fails_alone_within_its_batch(database: str, redi
         assert isinstance(came_to.pop(31), RaiseError)
         assert len(receipts(came_to)) == 49
         assert [await each.balance() for each in many] == ["95.00", "96.00", *["95.00"] * 8]
+
+
+async def test_an_order_that_is_overtaken_for_ever_fails_alone_and_soon(database: str, redis_url: str) -> None:
+    await poison_amount(database, error="unique_violation")
+    async with banks(1, redis_url, Limits(deadline_seconds=3600)) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        async with asyncio.timeout(60):  # where it is tried again and again, fail instead of hanging
+            came_to = await answers([bank.perform(alice.withdraw(amount)) for amount in ("1.00", "13.13", "2.00")])
+        assert isinstance(came_to.pop(1), UniqueViolationError)
+        assert len(receipts(came_to)) == 2
+        assert await alice.balance() == "97.00"
+
+
+async def test_a_bug_of_ours_is_told_to_those_who_wait_and_the_bank_goes_on(database: str, redis_url: str) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    async with banks(1, redis_url) as (bank,):
+        (alice,) = await purses(1, holding="100.00", bank=bank)
+        rates, bank._rates = bank._rates, broken
+        async with asyncio.timeout(60):  # where nobody is told, fail instead of hanging
+            came_to = await answers([bank.perform(alice.withdraw("1.00")) for _ in range(3)])
+        assert [type(each) for each in came_to] == [ZeroDivisionError] * 3
+        bank._rates = rates
+        await bank.perform(alice.withdraw("1.00"))
+        assert await alice.balance() == "99.00"
 
 
 async def test_refusals_in_a_batch_do_not_disturb_the_others(database: str, redis_url: str) -> None:

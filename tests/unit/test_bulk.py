@@ -244,3 +244,23 @@ def test_a_bulk_of_somebody_elses_wallet_is_not_found() -> None:
         with pytest.raises(Refusal) as refused:
             apply_all(foreign, on)
         assert refused.value.code == "wallet_not_found"
+
+
+def test_a_fingerprint_tells_references_apart_and_is_the_same_in_every_version() -> None:
+    def digest(reference: str | None) -> str:
+        wishes = [("0000001002", Decimal("1.00"), reference), ("0000001003", Decimal("2.00"), None)]
+        return fingerprint(bulk(wishes)).hex()
+
+    assert len({digest(reference) for reference in (None, "Rent", "Lunch")}) == 3
+    # Keys outlive a deployment: with another digest, an honest repetition would be refused.
+    assert digest("Rent") == "168d1725aba98fbeffd0a7ad45c498fc3cd9be92b2a5214e13723e5695a56a60"
+    assert not bulk_of([], caller_id=ALICE, wallet_id=MINE).atomic, "all or none only where it is asked for"
+
+
+def test_a_bulk_that_is_found_after_a_doubtful_commit_is_answered_as_the_first_time() -> None:
+    on = page(1000_00, True, False, False)
+    order = bulk([("0000001002", money(100), None), ("0000001003", money(100_00), "Rent")], key=KEY)
+    first = asked_of(order, on)
+    later = reopened(on)
+    assert asked_of(order, later) == first
+    assert not later.changes.transactions

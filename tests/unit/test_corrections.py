@@ -117,6 +117,41 @@ def test_a_reversed_transfer_gives_both_sides_what_they_had_whatever_the_rate_is
     assert outcome(reverse(sent.id), page) == "not_reversible"
 
 
+def test_the_log_and_the_receipts_name_who_did_what_to_whom() -> None:
+    mine, his = wallet(1001, "100.00"), wallet(1002, "100.00", owner=BOB)
+    page = book(mine, his)
+    sent = apply(transfer(mine, his, "60.00"), page).transaction
+    assert sent
+    page = next_book(page)
+    orders: list[Order] = [adjust(mine, "5.00"), adjust(mine, "-5.00"), reverse(sent.id), freeze(mine), unfreeze(mine)]
+    came_to = [apply(order, page) for order in orders]
+    assert [(receipt.sender_number, receipt.receiver_number) for receipt in came_to] == [
+        (None, mine.number),
+        (mine.number, None),
+        (his.number, mine.number),
+        (None, None),
+        (None, None),
+    ]
+    moved = [receipt.transaction.id if receipt.transaction else None for receipt in came_to]
+    assert [each.transaction_id for each in page.changes.staff_actions] == moved
+    assert [each.wallet_id for each in page.changes.staff_actions] == [mine.id, mine.id, his.id, mine.id, mine.id]
+    assert {(each.staff_id, each.created_at) for each in page.changes.staff_actions} == {(AYAN.id, NOON)}
+
+
+def test_an_adjustment_fills_a_wallet_to_its_limit_and_not_a_cent_further() -> None:
+    mine = wallet(1001, "1.00")
+    page = book(mine)
+    assert outcome(adjust(mine, str(AMOUNT_MAX - Decimal("0.99"))), page) == "balance_limit"
+    assert outcome(adjust(mine, str(AMOUNT_MAX - Decimal("1.00"))), page) == "done"
+    assert mine.amount == AMOUNT_MAX
+
+
+def test_the_smallest_adjustment_unblocks_a_wallet_that_lacked_only_that() -> None:
+    mine = wallet(1001, "199.99", blocked=True, due=NOON)
+    assert outcome(adjust(mine, "0.01"), book(mine)) == "done"
+    assert (mine.is_active, mine.amount) == (True, Decimal("0.00"))
+
+
 def test_what_can_not_be_reversed() -> None:
     mine, his = wallet(1001, "100.00"), wallet(1002, "0.00", owner=BOB)
     page = book(mine, his)

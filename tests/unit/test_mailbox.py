@@ -181,6 +181,15 @@ class Post(RuleBasedStateMachine):
         return self.elsewhere.union(*(mine for _, mine in self.batches))
 
 
+def test_mail_that_came_back_counts_against_the_bound_again() -> None:
+    boxes = Mailboxes(per_wallet_max=2, total_max=100)
+    for number in (1, 2):
+        boxes.put(mail(number, 1, 2))
+    assert boxes.give_back(boxes.take(10), {2}) == []
+    with pytest.raises(Overloaded):
+        boxes.put(mail(3, 1))
+
+
 TestPost = Post.TestCase
 TestPost.settings = settings(max_examples=400, stateful_step_count=60)
 

@@ -86,3 +86,8 @@ def test_two_orders_have_one_fingerprint_exactly_where_they_ask_the_same(
 def test_a_transfer_without_a_reference_has_the_fingerprint_of_the_days_when_there_were_none() -> None:
     plain = order(Transfer, 1001, "4000000000", "12.50")
     assert fingerprint(plain) == sha256(b"Transfer 1001 4000000000 12.50").digest()
+    # Keys outlive a deployment: with another digest, an honest repetition would be refused.
+    for reference in ("1.00", "Rent"):
+        named = order(Transfer, 1001, "4000000000", "12.50", reference)
+        assert fingerprint(named) == sha256(f"Transfer 1001 4000000000 12.50\n{reference}".encode()).digest()
+    assert fingerprint(order(Deposit, 1001, "", "12.50")) == sha256(b"Deposit 1001  12.50").digest()

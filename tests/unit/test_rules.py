@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors.fees import fee_for
 from actors.money import AMOUNT_MAX
@@ -156,3 +157,36 @@ def test_a_replay_tells_the_balance_of_its_day() -> None:
     apply(deposit(mine, "5.00"), page)
     again = apply(deposit(mine, "1.00", key="k"), page)
     assert (again.replayed, again.transaction, again.balance_after) == (True, first.transaction, Decimal("1.00"))
+
+
+def test_a_transfer_fills_a_wallet_to_its_limit_and_not_a_cent_further() -> None:
+    mine, his = wallet(1001, "10.00"), wallet(1002, AMOUNT_MAX - Decimal("5.00"), owner=BOB)
+    page = book(mine, his)
+    assert outcome(transfer(mine, his, "5.01"), page) == "balance_limit"
+    assert outcome(transfer(mine, his, "5.00"), page) == "done"
+    assert his.amount == AMOUNT_MAX
+
+
+def test_a_transfer_keeps_the_rate_it_used_and_its_reference() -> None:
+    mine, his = wallet(1001, "1000.00"), wallet(1002, owner=BOB, currency="USD")
+    order = replace(transfer(mine, his, "500.00"), reference="Rent")
+    made = apply(order, book(mine, his, rates=rates(kzt="500"))).transaction
+    assert made
+    assert (made.exchange_rate, made.reference, made.created_at) == (Decimal("0.002"), "Rent", NOON)
+
+
+def test_the_fee_that_incoming_money_pays_keeps_the_rate_it_used() -> None:
+    mine = wallet(1001, currency="USD", blocked=True, due=NOON)
+    page = book(mine, rates=rates(kzt="500"))
+    assert apply(deposit(mine, "1.00"), page).receiver_number == mine.number
+    assert [made.exchange_rate for made in page.changes.transactions] == [None, Decimal("0.002")]
+
+
+def test_a_withdrawal_and_a_fee_name_their_wallet_and_a_fee_the_rate_it_used() -> None:
+    mine = wallet(1001, "1000.00", currency="USD", due=NOON)
+    page = book(mine, rates=rates(kzt="500"))
+    assert apply(withdraw(mine, "1.00"), page).sender_number == mine.number
+    fee = apply(ChargeFee(wallet_id=mine.id, due_at=NOON), page)
+    assert fee.sender_number == mine.number
+    assert fee.transaction
+    assert (fee.transaction.amount, fee.transaction.exchange_rate) == (Decimal("0.40"), Decimal("0.002"))
