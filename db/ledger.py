@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
-from db.tables import StaffAction, Wallet
+from db.tables import Wallet
 from db.transaction import numbered, run
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
@@ -96,6 +96,8 @@ UPDATE "wallet" SET "frozen_at" = c."frozen_at"
 FROM unnest({}::bigint[], {}::timestamptz[]) AS c("id", "frozen_at") WHERE "wallet"."id" = c."id"
 """
 
+_LOGGED = 'SELECT "id" FROM "staff_action" WHERE "id" = ANY({}::uuid[])'
+
 _LOG = """
 INSERT INTO "staff_action" ("id", "staff", "staff_name", "action", "wallet", "transaction", "reason", "created_at")
 SELECT * FROM unnest({}::uuid[], {}::bigint[], {}::text[], {}::text[], {}::bigint[], {}::uuid[], {}::text[],
@@ -171,9 +173,7 @@ async def find(asked: Sequence[tuple[UUID, int]]) -> dict[UUID, tuple[Transactio
 
 async def logged(order_ids: Sequence[UUID]) -> set[UUID]:
     """Which of these orders stand in the log of staff; their wallets are locked, as for `find`."""
-    return {
-        row["id"] for row in await StaffAction.raw('SELECT "id" FROM "staff_action" WHERE "id" = ANY({})', order_ids)
-    }
+    return {row["id"] for row in await Wallet.raw(_LOGGED, order_ids)}
 
 
 async def wallet_ids(numbers: Collection[str]) -> dict[str, int]:

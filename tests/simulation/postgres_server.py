@@ -65,6 +65,7 @@ class Database:
             ledger._FIND: self._find,
             ledger._OWE: self._owe,
             ledger._FREEZE: self._freeze,
+            ledger._LOGGED: self._logged,
             ledger._LOG: self._log,
         }
 
@@ -194,6 +195,9 @@ class Database:
         for id, columns in frozen(ids, instants).items():
             session.changes.wallets.setdefault(id, {}).update(columns)
         return []
+
+    async def _logged(self, session: Session, ids: list[Any]) -> list[dict[str, Any]]:
+        return [{"id": id} for id in ids if id in self.tables.staff_actions]
 
     async def _log(self, session: Session, ids: list[Any], *_: Any) -> list[dict[str, Any]]:
         for id in ids:
