@@ -1,6 +1,7 @@
 """Export has everything, erasure leaves nothing but the ledger: every column, every key and every file is searched."""
 
 import json
+import subprocess
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from app.find_person import PersonError
 from app.once import erase_person, export_person
 from app.personal_data import export
 from app.settings import Settings
-from db.tables import User
+from db.tables import AuditResult, User
 from tests.api.test_images import kept, picture, upload
+from tests.faults.real_servers import run_wallet
 from tests.members import CodeOf, Join, Member
 from tests.persons import OpenWallet, Person
 
@@ -147,6 +149,29 @@ async def test_an_export_has_everything_and_no_secret(
     out = StringIO()
     await export(UUID(zhanar.user["id"]), out, media_folder=Path(settings.media_folder))
     assert out.getvalue() == path.read_text()
+
+
+async def test_the_commands_export_erase_and_prove_the_books(
+    client: httpx.AsyncClient, zhanar: Member, settings: Settings, tmp_path: Path
+) -> None:
+    await wallet_of(zhanar, client)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        variables = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
+        return run_wallet(*arguments, folder=tmp_path, WALLET_MEDIA_FOLDER=settings.media_folder, **variables)
+
+    printed, written = run("user", "export", PHONE), run("user", "export", EMAIL, "--output", "zhanar.json")
+    assert (printed.returncode, written.returncode) == (0, 0), printed.stderr + written.stderr
+    assert printed.stdout == (tmp_path / "zhanar.json").read_text()
+    assert json.loads(printed.stdout)["person"]["email"] == EMAIL
+    assert "zhanar.json: File exists." in run("user", "export", EMAIL, "--output", "zhanar.json").stderr
+    assert run("user", "erase", EMAIL).returncode != 0, "nobody has said yes"
+    assert await User.exists().where(User.email == EMAIL)
+    erased = run("user", "erase", EMAIL, "--yes")
+    assert (erased.returncode, erased.stdout.split(".")[0]) == (0, f"Erased: {zhanar.user['id']}"), erased.stderr
+    assert run("user", "erase", EMAIL, "--yes").stderr.startswith("Error: There is nobody")
+    assert run("audit", "--keep").returncode == 0
+    assert await AuditResult.count() == 1
 
 
 async def test_nobody_is_found_by_nonsense(client: httpx.AsyncClient, settings: Settings) -> None:
