@@ -34,9 +34,9 @@ async def open_book(mails: list[Mail], rates: Rates | None, *, in_doubt: bool) -
             book.done[transaction.id] = transaction, transaction.sender_balance
     if in_doubt:
         book.done |= await ledger.find([(order.id, mail.wallet_ids[0]) for mail in mails for order in mail.orders])
-        # Whether the wallet is frozen does not tell: somebody else may have thawed it since.
-        frosts = [order.id for mail in mails for order in mail.orders if isinstance(order, Freeze | Unfreeze)]
-        book.logged = await ledger.logged(frosts) if frosts else set()
+        # Whether the wallet is frozen does not tell: somebody else may have changed that since.
+        freezes = [order.id for mail in mails for order in mail.orders if isinstance(order, Freeze | Unfreeze)]
+        book.logged = await ledger.logged(freezes) if freezes else set()
     return book
 
 
