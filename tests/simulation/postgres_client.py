@@ -171,7 +171,9 @@ class Pool:
     async def release(self, connection: Connection) -> None:
         """It can be used again, if it is whole. As asyncpg's, it goes on where whoever waits for it is cancelled."""
         if connection.given_up and not connection.broken:
-            await asyncio.shield(asyncio.create_task(self._release(connection)))
+            releasing = asyncio.create_task(self._release(connection))
+            releasing.add_done_callback(_look_at)
+            await asyncio.shield(releasing)
         else:
             await self._release(connection)
 
