@@ -172,7 +172,7 @@ class Pool:
         """It can be used again, if it is whole. As asyncpg's, it goes on where whoever waits for it is cancelled."""
         if connection.given_up and not connection.broken:
             releasing = asyncio.create_task(self._release(connection))
-            releasing.add_done_callback(_heard)
+            releasing.add_done_callback(_look_at)
             await asyncio.shield(releasing)
         else:
             await self._release(connection)
@@ -211,12 +211,6 @@ class Pool:
             if not turn.done():
                 turn.set_result(None)
                 break
-
-
-def _heard(releasing: asyncio.Task[None]) -> None:
-    """Nobody hears how it ended where whoever waited for it is cancelled, and asyncio would complain."""
-    if not releasing.cancelled():
-        releasing.exception()
 
 
 class Engine:

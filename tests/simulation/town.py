@@ -26,7 +26,7 @@ _SLACK_SECONDS = 90.0
 _RECOVERY_SECONDS = 25.0
 """Statements that were met with silence end after ten, twice over; what their sessions hold two seconds later."""
 _CALM_SECONDS = 1.2
-"""Whoever has lost the lock server tries every half second to listen to it again."""
+"""By then the slowest message has arrived, and whoever had lost the lock server listens to it again."""
 _SERVED_WITHIN_SECONDS = 20.0
 """In good weather, with nothing left to recover from."""
 
@@ -154,7 +154,7 @@ class Town:
         for transaction in changes.transactions:
             self.commit_of[transaction.id] = len(self.commits) - 1
             attempt = self._attempt_of.get(transaction.id)
-            if attempt is None or session.begun_at is None:
+            if attempt is None or session.begun_at is None or _is_repeated(attempt):
                 continue
             late = session.begun_at - attempt.asked_at - self.plan.limits.deadline_seconds
             in_doubt = any(at >= attempt.asked_at for at in attempt.branch.engine.doubts)
@@ -175,7 +175,8 @@ class Town:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RECOVERY_SECONDS):
                     await until(self._at_rest, every_seconds=0.2)
-            await asyncio.sleep(_CALM_SECONDS)
+                    await asyncio.sleep(_CALM_SECONDS)
+                    await until(self._at_rest, every_seconds=0.2)
 
     def _at_rest(self) -> bool:
         """Nothing is under way between the processes that live and the servers, and the dead hold nothing."""
@@ -243,6 +244,11 @@ def vars_of(weather: Weather) -> Iterator[tuple[str, float]]:
     """Its fields."""
     for name in Weather.__struct_fields__:
         yield name, getattr(weather, name)
+
+
+def _is_repeated(attempt: Attempt) -> bool:
+    """A bulk that comes again makes what had been refused, in time, under the ids of the first request."""
+    return isinstance(attempt.asked, Bulk) and len(attempt.wish.attempts) > 1
 
 
 def _tell(answer: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
