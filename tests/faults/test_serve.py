@@ -125,8 +125,12 @@ async def _count_wallets(url: str) -> int:
 def test_ctrl_c_in_the_terminal_stops_it_cleanly(folder: Path) -> None:
     with serving(folder, free_port()) as server:
         os.killpg(server.pid, signal.SIGINT)
-        assert server.wait(60) == 0, said(folder).decode()
+        try:
+            assert server.wait(120) == 0, said(folder).decode()
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"It does not end:\n{said(folder).decode()}\n{inside(folder)}")
         assert b"Traceback" not in said(folder)
+        assert b"by force" not in said(folder), said(folder).decode()
         assert not inside(folder)
 
 
