@@ -17,6 +17,7 @@ from actors.refusals import IdempotencyKeyReused, Refusal
 from db import ledger
 from db.engine import UNAVAILABLE
 from db.tables import Wallet
+from db.transaction import CommitInDoubt
 
 GROUP = "Act on money"
 # Keys of staff have a place of their own among the users' keys.
@@ -182,6 +183,10 @@ def database_trouble_in_words() -> Iterator[None]:
     """
     try:
         yield
+    except CommitInDoubt:
+        raise ValueError(
+            "The database was lost while it was saving: look whether it has happened, then ask again."
+        ) from None
     except UNAVAILABLE:
         raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
 
