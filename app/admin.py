@@ -11,11 +11,9 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
 from actors.bank import Bank
-from actors.refusals import DatabaseUnavailable
 from app.limits import RateLimiter
 from app.staff_mount import answer, at_first_visit, path_as_sent, replayed, whole_body, with_headers
 from app.threads import Threads
-from db.engine import UNAVAILABLE
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -66,11 +64,8 @@ def admin_route(
         inner: Any = {**scope, "app": None, "path": path, "root_path": PATH, "state": {}}
         decorated = with_headers(send, production=production, keep=path.startswith(f"{PATH}/assets/"))
         looks = path.startswith(f"{PATH}/api/") and not posts
-        try:
-            async with looking if looks else nullcontext():
-                await (await app())(inner, replayed(body, receive), decorated)
-        except UNAVAILABLE:
-            await answer(send, 503, str(DatabaseUnavailable()).encode(), (b"retry-after", b"1"))
+        async with looking if looks else nullcontext():
+            await (await app())(inner, replayed(body, receive), decorated)
 
     return admin
 

@@ -1,4 +1,4 @@
-"""Whom somebody on the command line means."""
+"""Whom staff mean, on the command line or in a form."""
 
 from uuid import UUID
 
