@@ -19,7 +19,7 @@ from actors.money import Rates
 from actors.orders import Bulk, Order, Receipt, Reverse, Transfer
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, Stopping, TooLate, TransactionNotFound
 from actors.settlement import settle
-from actors.signals import Passed, Stage
+from actors.signals import Moment, Passed, Stage
 from db import ledger
 from db.engine import UNAVAILABLE
 from db.transaction import Begun
@@ -46,8 +46,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Orders that may wait in one process."""
     deadline_seconds: float = 10.0
     """An order that has waited so long is answered 503 and not carried out."""
-    patience_seconds: float = 10.0
-    """How long a broken COMMIT is looked up before its outcome is called unknown."""
+    patience_seconds: float = 0.75
+    """How long a broken COMMIT is looked up before its outcome is called unknown. All who wait in the lane wait too."""
     drain_seconds: float = 20.0
     """How long a stopping process works on what it has accepted."""
     numbers_max: AtLeastOne = 200_000
@@ -132,6 +132,7 @@ class Bank:
         finally:
             for mail in self._mailboxes.expired(math.inf):
                 mail.refuse(Stopping())
+            signals.waiting(0)
 
     def _put(
         self,
@@ -196,7 +197,6 @@ class Bank:
             await asyncio.sleep(0)
         batch = self._mailboxes.take(self.limits.batch_max)
         if batch:
-            signals.taken(batch, asyncio.get_running_loop().time(), self.limits.deadline_seconds)
             await self._carry_out(batch)
         else:
             self._mail_has_come.clear()
@@ -204,6 +204,7 @@ class Bank:
     async def _carry_out(self, batch: list[Mail]) -> None:
         wallet_ids = {wallet_id for mail in batch for wallet_id in mail.wallet_ids}
         token, missed = "", set[int]()
+        left_mailbox = Moment()
 
         def let_go() -> None:
             nonlocal token
@@ -220,11 +221,10 @@ class Bank:
                 self.locks.retry_soon(missed)
                 batch = self._mailboxes.give_back(batch, missed)
             if batch:
-                patience_ends = asyncio.get_running_loop().time() + self.limits.patience_seconds
+                left_mailbox.taken(batch, self.limits.deadline_seconds)
                 # Whoever waits for a hot wallet in another process need not wait for our answers to be sent as well.
-                await settle(
-                    batch, rates=self._rates(), patience_ends=patience_ends, begun=begun, before_answers=let_go
-                )
+                patience = self.limits.patience_seconds
+                await settle(batch, rates=self._rates(), patience_seconds=patience, begun=begun, before_answers=let_go)
         except asyncio.CancelledError:  # draining has taken too long
             for mail in batch:
                 mail.refuse(OutcomeUnknown())

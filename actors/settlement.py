@@ -54,8 +54,8 @@ async def settle(
     mails: list[Mail],
     *,
     rates: Rates | None,
-    patience_ends: float,
-    in_doubt: bool = False,
+    patience_seconds: float,
+    doubt_ends: float | None = None,
     begun: Begun | None = None,
     before_answers: Callable[[], None] = lambda: None,
 ) -> None:
@@ -64,8 +64,8 @@ async def settle(
 
     - Overtaken by another process: it runs again.
     - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so.
-    - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Past
-      `patience_ends`, on the event loop's clock, everyone is told that the outcome is unknown.
+    - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Where that
+      can't be had for `patience_seconds`, until `doubt_ends` on the event loop's clock, the outcome is called unknown.
     - A row is held by somebody outside: the batch is halved until those who need it are alone, and told to come again.
     - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
@@ -75,22 +75,22 @@ async def settle(
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
-    while mails := mails if in_doubt else _in_time(mails, loop.time()):
+    while mails := mails if doubt_ends else _in_time(mails, loop.time()):
         culprit: Exception | None = None
         try:
-            outcomes = await _attempt(mails, rates, begun, in_doubt=in_doubt)
+            outcomes = await _attempt(mails, rates, begun, in_doubt=doubt_ends is not None)
             before_answers()
             _answer(mails, outcomes)
             return
         except CommitInDoubt:
             log.warning("connection lost during COMMIT of %d orders: looking up how it ended", _count(mails))
-            in_doubt = True
+            doubt_ends = doubt_ends or loop.time() + patience_seconds
         except LockNotAvailableError:
-            if not in_doubt:
+            if not doubt_ends:
                 culprit = Overloaded("The wallet is busy. Nothing has happened. Try again in a moment.")
         except UNAVAILABLE as error:
             unavailable += 1
-            if not in_doubt and unavailable >= _ATTEMPTS_UNAVAILABLE:
+            if not doubt_ends and unavailable >= _ATTEMPTS_UNAVAILABLE:
                 log.warning("no database for %d orders: %s", _count(mails), type(error).__name__)
                 _refuse(mails, DatabaseUnavailable)
                 return
@@ -100,10 +100,10 @@ async def settle(
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
         if culprit:
-            await _halve(mails, culprit, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+            await _halve(mails, culprit, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
             return
-        if in_doubt:
-            if loop.time() >= patience_ends:
+        if doubt_ends:
+            if loop.time() >= doubt_ends:
                 log.error("outcome of %d orders unknown: the database has not come back", _count(mails))
                 signals.in_doubt("unknown", _count(mails))
                 _refuse(mails, OutcomeUnknown)
@@ -149,7 +149,7 @@ def _apply(mail: Mail, book: Book) -> list[Receipt | Refusal] | Refusal:
 
 
 async def _halve(
-    mails: list[Mail], error: Exception, *, rates: Rates | None, patience_ends: float, in_doubt: bool
+    mails: list[Mail], error: Exception, *, rates: Rates | None, patience_seconds: float, doubt_ends: float | None
 ) -> None:
     """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
     if len(mails) == 1:
@@ -159,7 +159,7 @@ async def _halve(
         return
     middle = len(mails) // 2
     for half in (mails[:middle], mails[middle:]):
-        await settle(half, rates=rates, patience_ends=patience_ends, in_doubt=in_doubt)
+        await settle(half, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
 
 
 def _in_time(mails: list[Mail], now: float) -> list[Mail]:

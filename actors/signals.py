@@ -68,15 +68,22 @@ class Stage:
                 mail.road.append(Passed(self._name, self._started_ns, time_ns()))
 
 
-def taken(batch: list[Mail], now: float, deadline_seconds: float) -> None:
-    """A batch has been taken out of the mailboxes, at `now` on the event loop's clock."""
-    _BATCH.observe(sum(len(mail.orders) for mail in batch))
-    for mail in batch:
-        waited = now - (mail.deadline - deadline_seconds)
-        _MAILBOX.observe(waited)
-        if mail.road is not None:
-            ended_ns = time_ns()
-            mail.road.append(Passed("mailbox", ended_ns - int(waited * 1e9), ended_ns))
+class Moment:
+    """When a batch has been taken out of the mailboxes."""
+
+    __slots__ = ("_ns", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds, self._ns = asyncio.get_running_loop().time(), time_ns()
+
+    def taken(self, batch: list[Mail], deadline_seconds: float) -> None:
+        """Count a batch, now that it has its locks: what is given back for want of one has not been taken yet."""
+        _BATCH.observe(sum(len(mail.orders) for mail in batch))
+        for mail in batch:
+            waited = self._seconds - (mail.deadline - deadline_seconds)
+            _MAILBOX.observe(waited)
+            if mail.road is not None:
+                mail.road.append(Passed("mailbox", self._ns - int(waited * 1e9), self._ns))
 
 
 def answered(order: Order, answer: Receipt | BaseException) -> None:

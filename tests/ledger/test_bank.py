@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from asyncpg.exceptions import RaiseError, UniqueViolationError
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 
 from actors.bank import Limits
 from actors.orders import ChargeFee, Order, Receipt
@@ -363,6 +364,24 @@ async def test_banks_that_remember_one_number_at_a_time_lose_nothing_and_never_d
         assert len(receipts(came_to)) == 1500
         assert sum([Decimal(await each.balance()) for each in circle]) == 12_000
     await assert_no_deadlock(database)
+
+
+async def test_an_order_is_counted_in_one_batch_however_often_its_wallet_is_missed(
+    database: str, redis_url: str
+) -> None:
+    names = ("wallet_batch_orders_sum", "wallet_mailbox_seconds_count", "wallet_wallets_missed_total")
+    async with banks(2, redis_url) as (left, right):
+        (alice,) = await purses(1, holding="1.00", bank=left)
+        before = [REGISTRY.get_sample_value(name) or 0 for name in names]
+        both = await asyncio.gather(
+            *(performed(bank, [alice.deposit("1.00")]) for _ in range(100) for bank in (left, right))
+        )
+        assert sum(len(receipts(came_to)) for came_to in both) == 200
+        in_batches, waited, missed = [
+            (REGISTRY.get_sample_value(name) or 0) - was for name, was in zip(names, before, strict=True)
+        ]
+        assert (in_batches, waited) == (200, 200)
+        assert missed > 0, "otherwise this has shown nothing"
 
 
 async def test_connections_that_are_killed_in_the_middle_of_traffic_cost_answers_but_no_money(

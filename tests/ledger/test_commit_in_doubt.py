@@ -15,9 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from actors import settlement
-from actors.bank import Limits
 from actors.orders import ChargeFee, Deposit, Order, Receipt, Unfreeze
-from actors.refusals import OutcomeUnknown, Refusal
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
 from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
@@ -247,15 +246,19 @@ async def test_an_answer_that_never_comes_is_looked_up_too(
 async def test_where_the_database_does_not_come_back_in_time_the_outcome_is_called_unknown(
     line: Cable, database_url: str, redis_url: str, fault: Fault, happened: bool
 ) -> None:
-    async with banks(1, redis_url, Limits(patience_seconds=0.3)) as (bank,):
-        (alice,) = await purses(1, holding="100.00", bank=bank)
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="100.00", bank=bank)
         line.faults, line.unplug_at_fault = [fault], True
-        (answer,) = await performed(bank, [alice.withdraw("30.00", "k")])
+        asked = asyncio.create_task(bank.perform(alice.withdraw("30.00", "k")))
+        await until(partial(_is_unplugged, line))
+        (of_another,) = await answers([bank.perform(bob.deposit("1.00"))])
+        assert type(of_another) is DatabaseUnavailable, "it waits for nobody's doubt but until that is given up"
+        (answer,) = await answers([asked])
         assert type(answer) is OutcomeUnknown
         line.plug()
         again = await _patiently(bank.perform, alice.withdraw("30.00", "k"))
         assert again.replayed == happened, "the key tells what came of it"
-        assert await alice.balance() == "70.00"
+        assert (await alice.balance(), await bob.balance()) == ("70.00", "100.00")
 
 
 async def test_while_the_database_is_away_every_order_is_told_so_and_then_service_resumes(

@@ -77,8 +77,8 @@ async def test_a_begun_transaction_whose_connection_is_killed_gives_its_slot_bac
         for used in (True, False) * 5:
             begun = Begun()
             await until(partial(killer.fetchval, _OPEN))
-            await killer.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            await killer.execute(  # and wait until it is gone: the next round must not take it for its own
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
             )
             if used:
