@@ -48,6 +48,10 @@ _OVERTAKEN = (
 _ATTEMPTS_OVERTAKEN = 3
 _ATTEMPTS_UNAVAILABLE = 2
 _PAUSE_SECONDS = 0.1
+# BEGIN asks for nothing and waits for nobody, and a batch takes milliseconds. A database that takes longer is silent,
+# and everybody waits behind the batch: it is hung up, and not asked a second time.
+_BEGIN_SECONDS = 1.0
+_BATCH_SECONDS = 2.0
 
 
 async def settle(
@@ -63,7 +67,8 @@ async def settle(
     Carry out a batch in one transaction and answer everyone.
 
     - Overtaken by another process: it runs again.
-    - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so.
+    - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so. Where the
+      database is silent, they are told at once.
     - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Where that
       can't be had for `patience_seconds`, until `doubt_ends` on the event loop's clock, the outcome is called unknown.
     - A row is held by somebody outside: the batch is halved until those who need it are alone, and told to come again.
@@ -90,7 +95,7 @@ async def settle(
                 culprit = Overloaded("The wallet is busy. Nothing has happened. Try again in a moment.")
         except UNAVAILABLE as error:
             unavailable += 1
-            if not doubt_ends and unavailable >= _ATTEMPTS_UNAVAILABLE:
+            if not doubt_ends and (unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, TimeoutError)):
                 log.warning("no database for %d orders: %s", _count(mails), type(error).__name__)
                 _refuse(mails, DatabaseUnavailable)
                 return
@@ -115,25 +120,34 @@ async def _attempt(
     mails: list[Mail], rates: Rates | None, begun: Begun | None, *, in_doubt: bool
 ) -> list[list[Receipt | Refusal] | Refusal]:
     """The batch in one transaction: what each mail came to, once it is committed."""
-    committed = 0
-    async with transaction(begun=begun, committing=Stage("commit", mails)):
-        with Stage("load", mails):
-            book = await open_book(mails, rates, in_doubt=in_doubt)
-        if in_doubt:
-            committed = sum(order.id in book.done or order.id in book.logged for mail in mails for order in mail.orders)
-        with Stage("rules", mails):
-            outcomes = [_apply(mail, book) for mail in mails]
-        # One that is free and has led to nothing but refusals: was it free, or were they refused what happened already?
-        free = [key.id for mail in mails if (key := mail.key) and key.id not in book.used_keys]
-        if free and await keys_used(free):
-            raise _KeyUsedMeanwhile
-        if book.changes.wallets:
-            with Stage("save", mails):
-                await ledger.save(book.changes)
+    async with transaction(begun=begun, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)):
+        async with asyncio.timeout(_BATCH_SECONDS):
+            outcomes, done_before = await _until_commit(mails, rates, in_doubt=in_doubt)
     if in_doubt:
-        signals.in_doubt("committed", committed)
-        signals.in_doubt("repeated", _count(mails) - committed)
+        signals.in_doubt("committed", done_before)
+        signals.in_doubt("repeated", _count(mails) - done_before)
     return outcomes
+
+
+async def _until_commit(
+    mails: list[Mail], rates: Rates | None, *, in_doubt: bool
+) -> tuple[list[list[Receipt | Refusal] | Refusal], int]:
+    """What each mail comes to, and how many orders an earlier COMMIT, that was in doubt, had carried out."""
+    done_before = 0
+    with Stage("load", mails):
+        book = await open_book(mails, rates, in_doubt=in_doubt)
+    if in_doubt:
+        done_before = sum(order.id in book.done or order.id in book.logged for mail in mails for order in mail.orders)
+    with Stage("rules", mails):
+        outcomes = [_apply(mail, book) for mail in mails]
+    # One that is free and has led to nothing but refusals: was it free, or were they refused what happened already?
+    free = [key.id for mail in mails if (key := mail.key) and key.id not in book.used_keys]
+    if free and await keys_used(free):
+        raise _KeyUsedMeanwhile
+    if book.changes.wallets:
+        with Stage("save", mails):
+            await ledger.save(book.changes)
+    return outcomes, done_before
 
 
 def _apply(mail: Mail, book: Book) -> list[Receipt | Refusal] | Refusal:

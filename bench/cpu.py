@@ -22,7 +22,8 @@ def seconds_used(parts: Mapping[str, int]) -> dict[str, float]:
     if not seen:
         return {}
     return {
-        name: sum(process.cpu_seconds for process in family(pid, seen, without=named)) for name, pid in parts.items()
+        name: sum(process.cpu_seconds for process in family(pid, seen, without=named).values())
+        for name, pid in parts.items()
     }
 
 

@@ -1,10 +1,12 @@
 """What clients see where Redis or PostgreSQL is away, and where there is too much: `python -m bench.outages`."""
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Literal
 
 import click
 from msgspec import Struct
@@ -13,7 +15,7 @@ from bench.api import api
 from bench.client import Answer, Tally, drive_and_tell, percentile
 from bench.command import benchmark, connections_option, wallets_option
 from bench.lookout import Said, watched
-from bench.proc import largest_mib
+from bench.proc import family, largest_mib, processes
 from bench.report import Result
 from bench.stage import PAUSE_SECONDS, Case, Stage, in_words
 
@@ -23,18 +25,23 @@ _MAILBOX = "WALLET_BANK_MAILBOX_MAX"
 _TIMES = 5
 _PARTS = {"Valkey": "redis", "PostgreSQL": "database"}
 
+How = Literal["killed", "stopped"]
+"""Killed, and started again; or all its processes stopped, so that it takes connections and answers nothing."""
+
+_OUTAGES: tuple[tuple[str, How], ...] = (("Valkey", "killed"), ("PostgreSQL", "killed"), ("PostgreSQL", "stopped"))
+
 
 @benchmark
 @connections_option(64)
 @wallets_option(10_000)
 def outages(stage: Stage, connections: tuple[int, ...], wallets: int) -> None:
-    """Redis and PostgreSQL killed under load, and five times as many clients as orders may wait."""
+    """Redis and PostgreSQL killed under load, PostgreSQL silent, and five times as many clients as orders may wait."""
     stage.settle(wallets)
     with ProcessPoolExecutor(1, get_context("spawn")) as clients:  # what they cost must not hold up who watches
         for number in connections:
-            for server in _PARTS:
+            for server, how in _OUTAGES:
                 with stage.beside_baseline():
-                    _survive(stage, clients, server, number)
+                    _survive(stage, clients, server, how, number)
             with stage.beside_baseline():
                 _refuse(stage, clients, number)
 
@@ -43,7 +50,7 @@ class _Seen(Struct, frozen=True, kw_only=True):
     """One outage. Times are on time.perf_counter()'s clock."""
 
     tally: Tally
-    killed_at: float
+    gone_at: float
     back_at: float  # it takes connections again
     noticed: float | None  # seconds until /health/ready said so
     forgotten: float | None  # seconds from then until it said so no more
@@ -57,8 +64,8 @@ class _Seen(Struct, frozen=True, kw_only=True):
         """Answers and seconds before it, without it and with it again."""
         tally = self.tally
         spans = {
-            "before": (tally.started_at, self.killed_at),
-            "away": (self.killed_at, self.back_at),
+            "before": (tally.started_at, self.gone_at),
+            "away": (self.gone_at, self.back_at),
             "back": (self.back_at, tally.ends_at),
         }
         return {name: (self.between(*span), span[1] - span[0]) for name, span in spans.items()}
@@ -73,11 +80,11 @@ class _Seen(Struct, frozen=True, kw_only=True):
         return sorted(first.values())
 
 
-def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, connections: int) -> None:
-    """Kill it, as often as there are runs, and start it again."""
+def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, how: How, connections: int) -> None:
+    """Take it away, as often as there are runs, and bring it back."""
     part = _PARTS[server]
     case = Case(
-        name=f"{server} away, {in_words(connections)}",
+        name=f"{server} {how}, {in_words(connections)}",
         connections=connections,
         processes=_PROCESSES,
         expected=("503",) if part == "database" else (),
@@ -91,43 +98,54 @@ def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, connection
             with watched(served, part) as said:
                 driving = clients.submit(drive_and_tell, load)
                 time.sleep(_BEFORE)
-                killed_at, back_at = _kill_and_start(stage, server)
+                gone_at, back_at = _away(stage, server, how)
                 tally = driving.result()
             driven.append((case, tally.run))
-            noticed, forgotten = _changes(said, killed_at, back_at)
-            seen = _Seen(tally=tally, killed_at=killed_at, back_at=back_at, noticed=noticed, forgotten=forgotten)
+            noticed, forgotten = _changes(said, gone_at, back_at)
+            seen = _Seen(tally=tally, gone_at=gone_at, back_at=back_at, noticed=noticed, forgotten=forgotten)
             found.append(seen)
-            click.echo(_in_words(seen, server))
+            click.echo(_in_words(seen, f"{server} {how}"))
             time.sleep(PAUSE_SECONDS)
-    stage.notes += [_in_words(seen, server) for seen in found]
+    stage.notes += [_in_words(seen, f"{server} {how}") for seen in found]
     for phase in ("before", "away", "back"):
-        stage.results.append(_result(stage, f"{server}: {phase}", case, [seen.phases[phase] for seen in found]))
+        stage.results.append(_result(stage, f"{server} {how}: {phase}", case, [seen.phases[phase] for seen in found]))
 
 
-def _kill_and_start(stage: Stage, name: str) -> tuple[float, float]:
+def _away(stage: Stage, name: str, how: How) -> tuple[float, float]:
+    """From when it was away, and from when it was back."""
     server = next(each for each in stage.place.servers if each.name == name)
     assert server.process
-    killed_at = time.perf_counter()
-    server.process.kill()
-    server.process.wait()
+    gone_at = time.perf_counter()
+    if how == "killed":
+        server.process.kill()
+        server.process.wait()
+        time.sleep(_AWAY)
+        server.start()
+        return gone_at, time.perf_counter()
+    os.kill(server.process.pid, signal.SIGSTOP)  # it first, so that it has no more children afterwards
+    stopped = family(server.process.pid, processes())
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
     time.sleep(_AWAY)
-    server.start()
-    return killed_at, time.perf_counter()
+    back_at = time.perf_counter()
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    return gone_at, back_at
 
 
-def _changes(said: Said, killed_at: float, back_at: float) -> tuple[float | None, float | None]:
-    down = [at for at, status in said if status != "ok" and at >= killed_at]
+def _changes(said: Said, gone_at: float, back_at: float) -> tuple[float | None, float | None]:
+    down = [at for at, status in said if status != "ok" and at >= gone_at]
     well = [at for at, status in said if status == "ok" and at > max(down, default=back_at)]
-    return (min(down) - killed_at if down else None), (max(min(well) - back_at, 0) if down and well else None)
+    return (min(down) - gone_at if down else None), (max(min(well) - back_at, 0) if down and well else None)
 
 
-def _in_words(seen: _Seen, server: str) -> str:
-    answers = [answer for answer in seen.tally.answers if answer.asked_at + answer.seconds > seen.killed_at]
+def _in_words(seen: _Seen, outage: str) -> str:
+    answers = [answer for answer in seen.tally.answers if answer.asked_at + answer.seconds > seen.gone_at]
     refused = sum(answer.status == 503 for answer in answers)
     longest = max((answer.seconds for answer in answers), default=0)
     waits = seen.waits or [float("nan")]
     return (
-        f"{server} away for {seen.back_at - seen.killed_at:.1f} s: from then on {len(answers) - refused} answers of 201"
+        f"{outage} for {seen.back_at - seen.gone_at:.1f} s: from then on {len(answers) - refused} answers of 201"
         f" and {refused} of 503, none after more than {longest:.2f} s. Once it took connections again the first client"
         f" had money moved after {waits[0]:.2f} s, the last of {len(waits)} after {waits[-1]:.2f} s. /health/ready said"
         f" so after {_seconds(seen.noticed)}, and no more {_seconds(seen.forgotten)} after its return."

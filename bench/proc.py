@@ -35,23 +35,23 @@ def processes() -> dict[int, Seen]:
     return found
 
 
-def family(pid: int, seen: dict[int, Seen], *, without: Collection[int] = ()) -> list[Seen]:
-    """A process and all below it, but for those `without` and what is below them."""
+def family(pid: int, seen: dict[int, Seen], *, without: Collection[int] = ()) -> dict[int, Seen]:
+    """A process and all below it, by their ids, but for those `without` and what is below them."""
     children = defaultdict[int, list[int]](list)
     for child, process in seen.items():
         children[process.parent].append(child)
-    found, to_do = [], [pid]
+    found, to_do = {}, [pid]
     while to_do:
         each = to_do.pop()
         if each in seen:
-            found.append(seen[each])
+            found[each] = seen[each]
         to_do += [child for child in children[each] if child not in without]
     return found
 
 
 def largest_mib(pid: int) -> float:
     """The resident memory, in MiB, of the largest process of a family; 0 where there is no `/proc`."""
-    return max((process.memory_mib for process in family(pid, processes())), default=0.0)
+    return max((process.memory_mib for process in family(pid, processes()).values()), default=0.0)
 
 
 def peak_mib() -> float:

@@ -50,10 +50,15 @@ class Begun:
 
 @asynccontextmanager
 async def transaction(
-    *, begun: Begun | None = None, committing: AbstractContextManager[None] | None = None
+    *,
+    begun: Begun | None = None,
+    begin_seconds: float | None = None,
+    committing: AbstractContextManager[None] | None = None,
 ) -> AsyncIterator[None]:
     """
     Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception.
+
+    BEGIN may take `begin_seconds`, with the wait for a connection: as long as the pool allows, where none are given.
 
     Piccolo's own context manager keeps the pool slot, and the transaction current, where BEGIN, COMMIT or ROLLBACK
     fails: one outage would eat the pool. Here both are given back whatever happens.
@@ -63,13 +68,15 @@ async def transaction(
 
     Raises:
         CommitInDoubt: the connection was lost, or silent for `COMMIT_SECONDS`, while COMMIT was under way.
+        TimeoutError: BEGIN was not answered in time.
         TransactionError: a transaction is open already in this task.
     """
     current, beginning = begun.use() if begun else _begin()
     silent = False
     try:
         try:
-            await beginning
+            async with asyncio.timeout(begin_seconds):
+                await beginning
         except asyncio.CancelledError:  # and nobody waits for the answer any more
             silent = True
             raise

@@ -30,6 +30,7 @@ class Cable:
     unplug_at_fault: bool = False
     unplugged: bool = False
     commits: int = 0
+    _passing: asyncio.Event = field(default_factory=asyncio.Event)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def unplug(self) -> None:
@@ -42,11 +43,20 @@ class Cable:
         """Let connections through again."""
         self.unplugged = False
 
+    def hush(self) -> None:
+        """Keep whatever is sent, both ways and over every connection, old or new, until `speak`."""
+        self._passing.clear()
+
+    def speak(self) -> None:
+        """Let through what was kept, and whatever comes."""
+        self._passing.set()
+
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection, until either side closes it or it is cut."""
         if self.unplugged:
             to_client.transport.abort()
             return
+        await self._passing.wait()
         try:
             server, to_server = await asyncio.open_connection(self.host, self.port)
         except OSError:  # nobody is at the other end
@@ -75,6 +85,7 @@ class Cable:
     async def _there(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, met: list[Fault]) -> None:
         """From asyncpg to PostgreSQL; returns where the cable is cut."""
         while message := await client.read(65536):
+            await self._passing.wait()
             if message.endswith(COMMIT):
                 self.commits += 1
                 if self.faults:
@@ -91,6 +102,7 @@ class Cable:
     async def _back(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter, met: list[Fault]) -> None:
         """From PostgreSQL to asyncpg; an answer that is held back is not passed on."""
         while message := await server.read(65536):
+            await self._passing.wait()
             if met == ["silent"]:
                 continue
             if met == ["terminated"]:
@@ -108,6 +120,7 @@ async def cable(database_url: str) -> AsyncIterator[Cable]:
     """A cable to this database; `url` is its near end."""
     parts = urlsplit(database_url)
     made = Cable(host=parts.hostname or "", port=parts.port or 0)
+    made.speak()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     address = parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{server.sockets[0].getsockname()[1]}"
     made.url = urlunsplit(parts._replace(netloc=address))
@@ -115,4 +128,5 @@ async def cable(database_url: str) -> AsyncIterator[Cable]:
         yield made
     finally:
         server.close()
+        made.speak()
         made.unplug()

@@ -171,6 +171,14 @@ async def unplug(storm: Storm) -> int | None:
     return None
 
 
+async def silence(storm: Storm) -> int | None:
+    """Whatever is sent to the database or by it stays on the way, and arrives late."""
+    storm.town.cable.hush()
+    await asyncio.sleep(storm.chance.uniform(0.1, 3.0))
+    storm.town.cable.speak()
+    return None
+
+
 async def terminate_sessions(storm: Storm) -> int | None:
     """The database ends some of the sessions, whatever they are doing."""
     connection = await asyncpg.connect(storm.town.database_url)
@@ -212,6 +220,7 @@ FAULTS = {
     "kill -9 of Redis, its data lost": Fault(empty_valkey, 2),
     "all leases ended early": Fault(end_leases, 6),
     "database unreachable": Fault(unplug, 6),
+    "database silent": Fault(silence, 3),
     "database sessions ended": Fault(terminate_sessions, 6),
     "a crowd before one wallet": Fault(push, 3),
 }

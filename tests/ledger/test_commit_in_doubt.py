@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,8 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from actors import settlement
+from actors.bank import Bank, Limits
 from actors.orders import ChargeFee, Deposit, Order, Receipt, Unfreeze
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal
 from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
@@ -261,21 +262,68 @@ async def test_where_the_database_does_not_come_back_in_time_the_outcome_is_call
         assert (await alice.balance(), await bob.balance()) == ("70.00", "100.00")
 
 
+@pytest.mark.parametrize(
+    ("go", "come"), [(Cable.unplug, Cable.plug), (Cable.hush, Cable.speak)], ids=["gone", "silent"]
+)
 async def test_while_the_database_is_away_every_order_is_told_so_and_then_service_resumes(
-    line: Cable, redis_url: str
+    line: Cable, redis_url: str, go: Callable[[Cable], None], come: Callable[[Cable], None]
 ) -> None:
     async with banks(1, redis_url) as (bank,):
         alice, bob = await purses(2, holding="10.00", bank=bank)
         stranger = await purse()
         for _ in range(3):
-            line.unplug()
+            go(line)
             orders: list[Order] = [alice.send("1.00", bob), alice.deposit("1.00"), bob.send("1.00", stranger)]
             came_to = await performed(bank, orders)
             assert (receipts(came_to), codes(came_to)) == ([], {"database_unavailable"})
             assert not any(isinstance(answer, OutcomeUnknown) for answer in came_to)
-            line.plug()
+            come(line)
             await _patiently(bank.perform, alice.send("1.00", bob))
         assert (await alice.balance(), await bob.balance()) == ("7.00", "13.00")
+
+
+async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_key_has_paid_once(
+    line: Cable, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent meanwhile arrives late, when nobody waits for it any more: COMMITs too."""
+    monkeypatch.setattr(settlement, "_BEGIN_SECONDS", 0.03)
+    monkeypatch.setattr(settlement, "_BATCH_SECONDS", 0.04)
+    monkeypatch.setattr("db.transaction.COMMIT_SECONDS", 0.05)
+    chance = Random(20261126)
+    expected: Counter[int] = Counter()
+    refused: Counter[type] = Counter()
+
+    async def pay(bank: Bank, sender: Purse, to: Purse, key: str) -> None:
+        expected[sender.id] -= 1
+        expected[to.id] += 1
+        async with asyncio.timeout(60):
+            while not isinstance(answer := (await answers([bank.perform(sender.send("1.00", to, key))]))[0], Receipt):
+                assert isinstance(answer, DatabaseUnavailable | Overloaded)
+                refused[type(answer)] += 1
+                await asyncio.sleep(chance.uniform(0, 0.05))
+
+    async def fall_silent() -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(0, 0.03))
+            line.hush()
+            await asyncio.sleep(chance.uniform(0.02, 0.25))
+            line.speak()
+
+    async with banks(2, redis_url, Limits(patience_seconds=0.1)) as both:
+        circle = await purses(5, holding="1000.00", bank=both[0])
+        silences = asyncio.create_task(fall_silent())
+        for wave in range(20):
+            pairs = [chance.sample(circle, 2) for _ in range(10)]
+            await asyncio.gather(
+                *(pay(chance.choice(both), one, other, f"{wave}-{n}") for n, (one, other) in enumerate(pairs))
+            )
+        silences.cancel()
+        line.speak()
+        await asyncio.wait([silences])
+        for each in circle:
+            assert await each.balance() == f"{1000 + expected[each.id]}.00"
+    assert refused[OutcomeUnknown] > 0
+    assert refused[DatabaseUnavailable] > 0
 
 
 async def test_a_refusal_is_not_told_before_the_commit_of_what_it_is_based_on(line: Cable, redis_url: str) -> None:

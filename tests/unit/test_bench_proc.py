@@ -22,6 +22,6 @@ def test_a_family_is_everybody_whose_ancestors_lead_to_it_unless_one_is_left_out
             pid = parents[pid]
         return True
 
-    assert sorted(process.memory_mib for process in family(head, seen, without=without)) == list(
+    assert sorted(process.memory_mib for process in family(head, seen, without=without).values()) == list(
         filter(belongs, parents)
     )
