@@ -16,9 +16,9 @@ from actors.bank import Bank
 from actors.refusals import DatabaseUnavailable
 from app.admin_tables import TABLES
 from app.limits import RateLimiter
+from app.money_forms import money_forms
 from app.people_forms import people_forms
 from app.staff import StaffLogin, client_address
-from app.staff_forms import forms
 from app.threads import Threads
 from db.engine import UNAVAILABLE
 
@@ -44,7 +44,7 @@ def build(
     """The admin as an application of its own; it expects to be mounted."""
     admin: Any = create_admin(
         tables=TABLES,
-        forms=[*forms(bank), *people_forms(phone_region)],
+        forms=[*money_forms(bank), *people_forms(phone_region)],
         auth_table=StaffLogin.guarded_by(limiter, threads),
         session_expiry=SESSION,
         max_session_expiry=SESSION_MAX,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from actors.orders import StaffMember
 from app.blocking import Blocked, block, unblock
 from app.find_person import PersonError
-from app.staff_forms import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
+from app.form_parts import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
 
 GROUP = "Act on people"
 Who = Annotated[

@@ -1,42 +1,26 @@
 """What operators ask of the bank: forms of the admin, each an order with a reason."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid5
 
 from piccolo_admin.endpoints import FormConfig
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request
 
 from actors.bank import Bank
 from actors.money import InvalidAmount, amount_from_json
-from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, StaffMember, Unfreeze, new_id
+from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, Unfreeze, new_id
 from actors.refusals import IdempotencyKeyReused, Refusal
+from app.form_parts import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
 from db import ledger
-from db.engine import UNAVAILABLE
 from db.tables import Wallet
-from db.transaction import CommitInDoubt
 
 GROUP = "Act on money"
 # Keys of staff have a place of their own among the users' keys.
 _KEYS = UUID("5e3a1c0e-6f6d-4f0e-9d0b-57a11e700000")
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("Write it on one line, without control characters.")
-    return text
-
-
-ON_ONE_LINE = AfterValidator(_printable)
-Reason = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-    ON_ONE_LINE,
-    Field(title="Reason: kept in the staff's log, for good"),
-]
 WalletNumber = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
@@ -78,7 +62,7 @@ class ReverseForm(BaseModel):
     reason: Reason
 
 
-def forms(bank: Bank) -> list[FormConfig]:
+def money_forms(bank: Bank) -> list[FormConfig]:
     """The forms, each of which puts an order before the bank."""
 
     async def adjust(request: Request, form: AdjustForm) -> str:
@@ -124,29 +108,20 @@ def forms(bank: Bank) -> list[FormConfig]:
 
     return [
         form_config(
-            "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account."
+            "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account.", GROUP
         ),
-        form_config("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen."),
+        form_config("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen.", GROUP),
         form_config(
-            "Unfreeze a wallet", UnfreezeForm, unfreeze, "End a freeze. A fee's block is another thing and stays."
+            "Unfreeze a wallet",
+            UnfreezeForm,
+            unfreeze,
+            "End a freeze. A block for an unpaid fee stays.",
+            GROUP,
         ),
         form_config(
-            "Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there."
+            "Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there.", GROUP
         ),
     ]
-
-
-def operator(request: Request) -> StaffMember:
-    """
-    Who asks.
-
-    Raises:
-        ValueError: a viewer; Piccolo Admin shows the sentence.
-    """
-    login: Any = request.user.user
-    if not login.superuser:
-        raise ValueError("You may look, but not act. Ask an operator.")
-    return StaffMember(login.id, login.username)
 
 
 async def _perform(bank: Bank, order: Order) -> Receipt:
@@ -173,44 +148,9 @@ async def _refuse_erased(wallet_id: int) -> None:
         raise ValueError("Its owner has been erased: nobody could get at what arrives. It stays frozen.")
 
 
-@contextmanager
-def database_trouble_in_words() -> Iterator[None]:
-    """
-    Let Piccolo Admin show a sentence where the database does not answer within the block.
-
-    Raises:
-        ValueError: it does not.
-    """
-    try:
-        yield
-    except CommitInDoubt:
-        raise ValueError(
-            "The database was lost while it was saving: look whether it has happened, then ask again."
-        ) from None
-    except UNAVAILABLE:
-        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
-
-
 def _signed(text: str) -> Decimal:
     try:
         amount = amount_from_json(text.removeprefix("-").removeprefix("+").encode())
     except InvalidAmount:
         raise ValueError("Write the amount as 12.50 to credit or -12.50 to debit, with at most two decimals.") from None
     return -amount if text.startswith("-") else amount
-
-
-def form_config(
-    name: str,
-    model: type[BaseModel],
-    endpoint: Callable[[Request, Any], Awaitable[str]],
-    description: str,
-    group: str = GROUP,
-) -> FormConfig:
-    """A form as Piccolo Admin wants it described."""
-    return FormConfig(
-        name=name,
-        pydantic_model=model,
-        endpoint=endpoint,  # type: ignore[arg-type]  # Piccolo asks for a Coroutine, which an async function returns
-        description=description,
-        form_group=group,
-    )
