@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.refusals import Refusal
+from app.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class RateLimiter:
         self._limits = limits
         self._per_address = per_address
         self._asks_again_at = 0.0
-        self._quiet_until = 0.0
+        self._uncounted = Seldom(log, "rate limits do not apply: Redis does not answer (%s)")
 
     async def sign_in(self, phone_number: str, visitor: Visitor) -> None:
         """Count a sign-in. Raises `RateLimited`, as do the others."""
@@ -182,18 +183,13 @@ class RateLimiter:
                 replies = await pipe.execute()
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + ANSWER_SECONDS
-            self._say_once_a_minute(error)
+            self._uncounted.warn(type(error).__name__)
             return
         for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):
             policy, most, window, seconds = count.policy, count.most, count.window_seconds, max(wait, 1)
             if used > most:
                 raise RateLimited(policy, most=most, window_seconds=window, wait_seconds=seconds)
             visitor.told(Standing(policy, most=most, window_seconds=window, left=most - used, seconds=seconds))
-
-    def _say_once_a_minute(self, error: Exception) -> None:
-        if monotonic() >= self._quiet_until:
-            self._quiet_until = monotonic() + 60
-            log.warning("rate limits do not apply: Redis does not answer (%s)", type(error).__name__)
 
 
 def limit_key(policy: str, who: str) -> str:

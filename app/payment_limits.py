@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from actors.background import in_background
 from app.limits import ANSWER_SECONDS, RateLimited, limit_key
+from app.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class PaymentLimits:
         # By user, oldest first: a window ends at the latest when two have passed since.
         self._tallies: dict[UUID, _Tally] = {}
         self._to_tell: set[_Tally] = set()
-        self._quiet_until = 0.0
+        self._alone = Seldom(log, "payments are limited by each process alone: Redis does not answer (%s)")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -99,7 +100,7 @@ class PaymentLimits:
             except (RedisError, OSError) as error:
                 # Perhaps it was counted and only the answer got lost: rather twice than not at all.
                 self._to_tell.update(tally for tally in (*some, *waiting) if self._tallies.get(tally.user_id) is tally)
-                self._say_once_a_minute(error)
+                self._alone.warn(type(error).__name__)
 
     async def _tell_later(self) -> None:
         await sleep(TELL_SECONDS)
@@ -141,8 +142,3 @@ class PaymentLimits:
     def _forget(self, tally: _Tally) -> None:
         self._tallies.pop(tally.user_id, None)
         self._to_tell.discard(tally)
-
-    def _say_once_a_minute(self, error: Exception) -> None:
-        if monotonic() >= self._quiet_until:
-            self._quiet_until = monotonic() + 60
-            log.warning("payments are limited by each process alone: Redis does not answer (%s)", type(error).__name__)
