@@ -16,6 +16,7 @@ from db.engine import UNAVAILABLE, engine
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
 # locks are waited for if it is still under way.
 COMMIT_SECONDS = 2.0
+_UNUSED_SECONDS = 0.25  # until an unused transaction is hung up: a lane waits
 
 
 class CommitInDoubt(Exception):
@@ -41,11 +42,19 @@ class Begun:
         return self._current, beginning
 
     async def end(self) -> None:
-        """Give it back, if nobody has used it."""
-        if self._beginning:
-            with suppress(CommitInDoubt, *UNAVAILABLE):
-                async with asyncio.timeout(COMMIT_SECONDS), transaction(begun=self):
-                    pass
+        """Give it back, if nobody has used it. Nothing depends on how it ends, so its connection is hung up soon."""
+        if not self._beginning:
+            return
+        current, beginning = self.use()
+        silent = True
+        try:
+            with suppress(*UNAVAILABLE):
+                async with asyncio.timeout(_UNUSED_SECONDS):
+                    await beginning
+                    await current.rollback()  # type: ignore[no-untyped-call]
+                silent = False
+        finally:
+            await _give_back(current, hang_up=silent)
 
 
 @asynccontextmanager
@@ -101,13 +110,19 @@ async def transaction(
         raise
     finally:
         engine().current_transaction.set(None)
-        if connection := getattr(current, "connection", None):
-            if silent:
-                connection.terminate()
-            pool = engine().pool
-            # The pool throws a broken connection away; that must not stand in the place of how the block has ended.
-            with suppress(*UNAVAILABLE):
-                await (pool.release(connection) if pool else connection.close())
+        await _give_back(current, hang_up=silent)
+
+
+async def _give_back(current: PostgresTransaction, *, hang_up: bool) -> None:
+    connection = getattr(current, "connection", None)  # none where it could not be had
+    if not connection:
+        return
+    pool = engine().pool
+    # The pool throws a broken connection away; that must not stand in the place of how the transaction has ended.
+    with suppress(*UNAVAILABLE):
+        if hang_up:
+            connection.terminate()
+        await (pool.release(connection) if pool else connection.close())
 
 
 def _begin() -> tuple[PostgresTransaction, Coroutine[Any, Any, Any]]:

@@ -286,9 +286,9 @@ async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_ke
     line: Cable, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was sent meanwhile arrives late, when nobody waits for it any more: COMMITs too."""
-    monkeypatch.setattr(settlement, "_BEGIN_SECONDS", 0.03)
-    monkeypatch.setattr(settlement, "_BATCH_SECONDS", 0.04)
-    monkeypatch.setattr("db.transaction.COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(settlement, "_BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(settlement, "_BATCH_SECONDS", 0.1)
+    monkeypatch.setattr("db.transaction.COMMIT_SECONDS", 0.1)
     chance = Random(20261126)
     expected: Counter[int] = Counter()
     refused: Counter[type] = Counter()
@@ -296,7 +296,7 @@ async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_ke
     async def pay(bank: Bank, sender: Purse, to: Purse, key: str) -> None:
         expected[sender.id] -= 1
         expected[to.id] += 1
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not isinstance(answer := (await answers([bank.perform(sender.send("1.00", to, key))]))[0], Receipt):
                 assert isinstance(answer, DatabaseUnavailable | Overloaded)
                 refused[type(answer)] += 1
@@ -304,15 +304,17 @@ async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_ke
 
     async def fall_silent() -> None:
         while True:
-            await asyncio.sleep(chance.uniform(0, 0.03))
+            await asyncio.sleep(chance.uniform(0, 0.05))
             line.hush()
-            await asyncio.sleep(chance.uniform(0.02, 0.25))
+            await asyncio.sleep(chance.uniform(0.02, 0.4))
             line.speak()
 
     async with banks(2, redis_url, Limits(patience_seconds=0.1)) as both:
         circle = await purses(5, holding="1000.00", bank=both[0])
         silences = asyncio.create_task(fall_silent())
-        for wave in range(20):
+        for wave in range(300):
+            if wave >= 20 and refused[OutcomeUnknown]:
+                break
             pairs = [chance.sample(circle, 2) for _ in range(10)]
             await asyncio.gather(
                 *(pay(chance.choice(both), one, other, f"{wave}-{n}") for n, (one, other) in enumerate(pairs))
