@@ -1,5 +1,6 @@
 """Blocked people get in nowhere, and money still reaches them."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from actors.orders import StaffMember
 from app.blocking import block, unblock
 from app.find_person import PersonError
 from app.proof.cable import Cable, Fault, cable
+from app.sentences import IN_DOUBT
 from app.settings import Settings
 from db.engine import engine
 from db.tables import StaffAction
@@ -105,10 +107,7 @@ class TestInDoubt:
                 line.faults = [fault]
                 commits = line.commits
                 status, said = await vera.form(form, person=PHONE, reason="stolen phone")
-                assert (status, said) == (
-                    422,
-                    "The database was lost while it was saving: look whether it has happened, then ask again.",
-                )
+                assert (status, said) == (422, IN_DOUBT)
                 assert (line.commits, line.faults) == (commits + 1, [])
                 status, said = await vera.form(form, person=PHONE, reason="stolen phone")
                 expected = unchanged if happened else done
@@ -118,6 +117,16 @@ class TestInDoubt:
         assert not await alive(client, ann.tokens)
         logged = await StaffAction.select().order_by(StaffAction.created_at)
         assert [row["action"] for row in logged] == ["BLOCK", "UNBLOCK"]
+
+    async def test_the_command_says_so_too(self, ann: Member, line: Cable, tmp_path: Path) -> None:
+        async def run() -> subprocess.CompletedProcess[str]:
+            command = ("user", "block", PHONE, "--reason", "stolen phone")
+            return await asyncio.to_thread(run_wallet, *command, folder=tmp_path, DATABASE_URL=line.url)
+
+        line.faults = ["unanswered"]
+        done = await run()
+        assert (done.returncode, done.stderr) == (1, f"Error: {IN_DOUBT}\n")
+        assert (await run()).stdout.startswith(f"{ann.user['id']} is blocked already.")
 
 
 async def test_the_right_password_of_a_blocked_person_takes_as_long_as_a_wrong_one(
