@@ -56,6 +56,19 @@ class TestLimits:
             assert [answer.status_code for answer in answers] == [201] * (2 - before) + [429]
             assert answers[-1].headers["ratelimit-policy"] == '"codes-per-email";q=2;w=3600'
 
+    async def test_codes_are_limited_by_the_day_too_or_an_hour_after_the_other_would_do_for_guessing(
+        self, client: httpx.AsyncClient, redis_url: str
+    ) -> None:
+        answers = []
+        for _ in range(4):
+            with Redis.from_url(redis_url) as redis:  # an hour passes
+                redis.delete(*redis.keys("wallet:limit:codes-per-email:*"), "none")
+            answers.append(await client.post("/users/password/reset/", json={"email": "eve@example.com"}))
+        assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+        assert answers[-1].headers["RateLimit-Policy"] == '"codes-per-email-a-day";q=3;w=86400'
+        assert 3600 < int(answers[-1].headers["Retry-After"]) <= 86400
+        assert answers[-1].json()["detail"].startswith("At most 3 in a day. ")
+
     async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
         for _ in range(4):
             answer = await sign_in(client, "+77010000000")
