@@ -11,10 +11,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.bodies import PlainText, decode, field_error
 from app.images import BYTES_MAX, ImageTooLarge
-from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
+from app.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
 from app.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
+# The route lets in as much as an image needs; two names need no more than any other JSON.
+JSON_BYTES_MAX = 64 * 1024
 
 Name = Annotated[PlainText, Meta(max_length=NAME_LENGTH_MAX)]
 
@@ -42,14 +44,23 @@ async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
     Raises:
         UnsupportedMediaType: it is neither JSON nor a form.
         ValidationFailed: it is one, and not valid.
-        ImageTooLarge: the file is beyond 5 MiB.
+        ContentTooLarge, ImageTooLarge: the JSON is beyond 64 KiB, the file beyond 5 MiB.
     """
     media_type = request.content_type[0]
     if media_type in ("", "application/json"):
-        return decode(await request.body(), UpdatePersonalInfo).changes()
+        return decode(await _json(request), UpdatePersonalInfo).changes()
     if media_type == "multipart/form-data":
         return await _from_form(request)
     raise UnsupportedMediaType("Send the body as application/json or multipart/form-data.")
+
+
+async def _json(request: Request[Any, Any, Any]) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > JSON_BYTES_MAX:
+            raise ContentTooLarge()
+    return body
 
 
 async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:

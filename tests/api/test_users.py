@@ -274,6 +274,14 @@ async def test_names_without_control_characters_and_not_too_long(
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "first_name")
 
 
+async def test_names_may_not_be_as_large_as_an_image(client: httpx.AsyncClient, ann: Member) -> None:
+    for size, status in ((60_000, 400), (70_000, 413), (5_000_000, 413)):
+        body = b'{"first_name": "' + b"x" * size + b'"}'
+        headers = {**ann.headers, "Content-Type": "application/json"}
+        answer = await client.patch("/users/update/", content=body, headers=headers)
+        assert answer.status_code == status, size
+
+
 async def test_a_gone_person_is_signed_out(client: httpx.AsyncClient, ann: Member) -> None:
     await User.delete().where(User.id == ann.user["id"])
     for method, path, body in (("GET", "/users/", None), ("PATCH", "/users/update/", {"first_name": "Ann"})):
