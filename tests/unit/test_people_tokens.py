@@ -90,6 +90,17 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [tokens.caller(header) for header in headers] == callers
 
 
+def test_a_token_that_is_padded_in_many_ways_is_let_in_and_takes_no_memory() -> None:
+    tokens = Tokens(SECRET, Lifetimes())
+    token = tokens.access(ANN, SESSION).encode()
+    for padding in (b" ", b" " * 30_000, b"\t"):
+        for authorization in (b"Bearer " + padding + token, b"Bearer " + token + padding):
+            assert tokens.caller(authorization).user_id == ANN
+    assert tokens._remembered == {}
+    tokens.caller(b"Bearer " + token)
+    assert len(tokens._remembered) == 1
+
+
 def test_a_remembered_token_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
     header = f"Bearer {tokens.access(ANN, SESSION)}".encode()
