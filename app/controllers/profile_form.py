@@ -11,12 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.bodies import PlainText, decode, field_error
 from app.images import BYTES_MAX, ImageTooLarge
+from app.large_bodies import ORDINARY_BYTES
 from app.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
 from app.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
-# The route lets in as much as an image needs; two names need no more than any other JSON.
-JSON_BYTES_MAX = 64 * 1024
+# The file, the names and what multipart/form-data puts around them.
+FORM_BYTES_MAX = BYTES_MAX + ORDINARY_BYTES
 
 Name = Annotated[PlainText, Meta(max_length=NAME_LENGTH_MAX)]
 
@@ -45,12 +46,14 @@ async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
         UnsupportedMediaType: it is neither JSON nor a form.
         ValidationFailed: it is one, and not valid.
         ContentTooLarge, ImageTooLarge: the JSON is beyond 64 KiB, the file beyond 5 MiB.
+        Overloaded: there is no room for so large a form.
     """
     media_type = request.content_type[0]
     if media_type in ("", "application/json"):
         return decode(await _json(request), UpdatePersonalInfo).changes()
     if media_type == "multipart/form-data":
-        return await _from_form(request)
+        with request.app.state.large_bodies.room(request, bytes_max=FORM_BYTES_MAX):
+            return await _from_form(request)
     raise UnsupportedMediaType("Send the body as application/json or multipart/form-data.")
 
 
@@ -58,7 +61,7 @@ async def _json(request: Request[Any, Any, Any]) -> bytes:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > JSON_BYTES_MAX:
+        if len(body) > ORDINARY_BYTES:  # two names need no more than any other JSON
             raise ContentTooLarge()
     return body
 
