@@ -55,7 +55,7 @@ def run_schemathesis(url: str, token: str, folder: Path) -> subprocess.Completed
 
 
 class Known:
-    """What half of the values are drawn from, so that requests get behind the door: the file schemathesis looks for."""
+    """What most values are drawn from, so that requests get behind the door: the file that schemathesis looks for."""
 
     def __init__(self) -> None:
         self._lists: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ class Known:
                 lines += ["[[operations]]", f'include-name = "{operation}"', "[operations.parameters]"]
             else:
                 lines += ["[parameters]"]
-            lines += [f'"{each}" = {{ dictionary = "{name}", probability = 0.5 }}' for each, name in bound.items()]
+            lines += [f'"{each}" = {{ dictionary = "{name}", probability = 0.8 }}' for each, name in bound.items()]
         for name, values in self._lists.items():
             lines += [f"[dictionaries.{name}]", f"values = {msgspec.json.encode(values).decode()}"]
         return "\n".join(lines)
