@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.requests import Request
 
 from actors.orders import StaffMember
+from app.sentences import IN_DOUBT
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
@@ -52,9 +53,7 @@ def database_trouble_in_words() -> Iterator[None]:
     try:
         yield
     except CommitInDoubt:
-        raise ValueError(
-            "The database was lost while it was saving: look whether it has happened, then ask again."
-        ) from None
+        raise ValueError(IN_DOUBT) from None
     except UNAVAILABLE:
         raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
 

@@ -121,7 +121,8 @@ def _reencode(content: bytes) -> tuple[str, bytes]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of broken metadata, which is dropped anyway
             with Image.open(BytesIO(content), formats=tuple(_FORMATS)) as image:
-                form = str(image.format)
+                # A camera's JPEG with a second picture in it, as of another lens, is an MPO: its first one is kept.
+                form = "JPEG" if image.format == "MPO" else str(image.format)
                 # Known from the header: nothing has been decoded yet.
                 if max(image.size) > SIDE_MAX or image.width * image.height > PIXELS_MAX:
                     raise _not_an_image(f"Expected at most {PIXELS_MAX // 1_000_000} megapixels.")

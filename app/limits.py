@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 QUARTER_SECONDS = 900
 HOUR_SECONDS = 3600
+DAY_SECONDS = 24 * HOUR_SECONDS
 # How long Redis may take, and for how long it is left alone when it did not: sign-ins must not wait in line for it.
 ANSWER_SECONDS = 1.0
 
@@ -31,8 +32,8 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     sign_ins_per_address: int = 100  # in a quarter of an hour
     refreshes_per_address: int = 300  # in a quarter of an hour
     refreshes_per_user: int = 100  # in a quarter of an hour
-    codes_per_phone: int = 20  # in an hour
-    codes_per_email: int = 20  # in an hour
+    codes_per_phone: int = 20  # in an hour, and half as many again in a day
+    codes_per_email: int = 20  # in an hour, and half as many again in a day
     codes_per_address: int = 60  # in an hour
     verifications_per_address: int = 60  # in a quarter of an hour
     password_checks_per_user: int = 20  # in an hour
@@ -86,7 +87,7 @@ class RateLimited(Refusal):
         standing = Standing(policy, most=most, window_seconds=window_seconds, left=0, seconds=wait_seconds)
         self.headers: Mapping[str, str] = {"Retry-After": str(wait_seconds), **standing.headers}
         minutes = window_seconds // 60
-        window = "a minute" if minutes <= 1 else f"{minutes} minutes"
+        window = "a minute" if minutes <= 1 else "a day" if window_seconds == DAY_SECONDS else f"{minutes} minutes"
         super().__init__(f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
 
 
@@ -141,12 +142,17 @@ class RateLimiter:
     async def code(self, email: str | None, phone_number: str | None, visitor: Visitor) -> None:
         """Count a code that is about to be sent, or a notice in its place; by what was given of email and phone."""
         most = self._limits
-        await self._count(
-            visitor,
-            _Count("codes-per-email", email or "", most.codes_per_email if email else 0, HOUR_SECONDS),
-            _Count("codes-per-phone", phone_number or "", most.codes_per_phone if phone_number else 0, HOUR_SECONDS),
-            self._address("codes-per-address", visitor, most.codes_per_address, HOUR_SECONDS),
-        )
+        counts: list[_Count] = []
+        for policy, who, in_an_hour in (
+            ("codes-per-email", email, most.codes_per_email),
+            ("codes-per-phone", phone_number, most.codes_per_phone),
+        ):
+            if who:
+                counts.append(_Count(policy, who, in_an_hour, HOUR_SECONDS))
+                # Each code may be guessed at five times, and whoever guesses comes back every hour.
+                counts.append(_Count(f"{policy}-a-day", who, in_an_hour * 3 // 2, DAY_SECONDS))
+        counts.append(self._address("codes-per-address", visitor, most.codes_per_address, HOUR_SECONDS))
+        await self._count(visitor, *counts)
 
     async def verification(self, visitor: Visitor) -> None:
         """Count a try at a code. Each session has five tries besides: see `app.codes`."""

@@ -29,6 +29,7 @@ from app.cors import across_origins
 from app.docs import OPENAPI, assets_route
 from app.images import Images, media_route
 from app.integrity import integrity_route
+from app.large_bodies import ORDINARY_BYTES, LargeBodies
 from app.limits import RateLimiter
 from app.metrics import World, metrics_route
 from app.observed import Observed
@@ -47,7 +48,6 @@ from tasks.messages import Messages
 from tasks.queue import open_queue
 from tasks.rates import RateBoard
 
-BODY_MAX_BYTES = 64 * 1024
 REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 
 
@@ -136,7 +136,7 @@ def create_app(settings: Settings) -> Litestar:
         middleware=[traces.middleware] if traces else [],
         plugins=[AmountSchema()],
         exception_handlers=EXCEPTION_HANDLERS,
-        request_max_body_size=BODY_MAX_BYTES,
+        request_max_body_size=ORDINARY_BYTES,
         debug=False,  # Litestar asks the environment where these are not given
         pdb_on_exception=False,
         openapi_config=OPENAPI,
@@ -148,6 +148,7 @@ def create_app(settings: Settings) -> Litestar:
     app.state.tokens = tokens
     app.state.revocations = revocations
     app.state.lookout = lookout
+    app.state.large_bodies = LargeBodies()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app
 

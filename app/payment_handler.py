@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
 from app.bodies import decode, require_json
+from app.large_bodies import ORDINARY_BYTES
 from app.parameters import KEY_LENGTH_MAX
 from app.problems import CLIENT_GONE, ContentTooLarge, FieldError, ValidationFailed
 
@@ -55,7 +56,8 @@ class _Arguments:
     def __init__(self, handler: PaymentHandler) -> None:
         assert handler.parsed_data_field
         self._body_struct = handler.parsed_data_field.annotation
-        self._body_bytes_max = handler.resolve_request_max_body_size()
+        self._body_bytes_max = handler.resolve_request_max_body_size() or 0
+        self._whole_body = self._body if self._body_bytes_max <= ORDINARY_BYTES else self._large_body
         # Each of them is one object, from the application's start to its end.
         self._provided = {
             name: provide.dependency()
@@ -69,6 +71,7 @@ class _Arguments:
 
         Raises:
             UnsupportedMediaType, ContentTooLarge, ValidationFailed: the headers or the body are not what is wanted.
+            Overloaded: there is no room for so large a body.
         """
         scope = connection.scope
         headers = scope["headers"]
@@ -76,10 +79,14 @@ class _Arguments:
         return {
             "request": connection,
             "id": scope["path_params"]["id"],
-            "data": decode(await self._body(connection), self._body_struct),
+            "data": decode(await self._whole_body(connection), self._body_struct),
             "idempotency_key": _idempotency_key(headers),
             **self._provided,
         }
+
+    async def _large_body(self, connection: Request[Any, Any, Any]) -> bytes:
+        with connection.app.state.large_bodies.room(connection, bytes_max=self._body_bytes_max):
+            return await self._body(connection)
 
     async def _body(self, connection: Request[Any, Any, Any]) -> bytes:
         body, more = b"", True
@@ -88,7 +95,7 @@ class _Arguments:
             if event["type"] == "http.disconnect":
                 raise InternalServerException(CLIENT_GONE)
             body += event["body"]
-            if self._body_bytes_max is not None and len(body) > self._body_bytes_max:
+            if len(body) > self._body_bytes_max:
                 raise ContentTooLarge()
             more = event["more_body"]
         if not body:

@@ -18,6 +18,7 @@ from app.supervisor import GivenUp
 from db.child import EmbeddedError
 from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
+from db.transaction import CommitInDoubt
 from tasks.metrics import MetricsPortTaken
 
 OURS = (
@@ -34,6 +35,7 @@ OURS = (
 # A wrong password, no such database, too few rights.
 _NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
 _NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
+IN_DOUBT = "The database was lost while it was saving: look whether it has happened, then ask again."
 
 
 def sentence(error: BaseException) -> str | None:
@@ -50,6 +52,8 @@ def sentence(error: BaseException) -> str | None:
         return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
     if isinstance(error, _NOT_MIGRATED):
         return f"The database is not as this version needs it ({error}). Run `wallet migrate`."
+    if isinstance(error, CommitInDoubt):
+        return IN_DOUBT
     if isinstance(error, UNAVAILABLE):
         return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
     return None

@@ -166,16 +166,27 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f" Did you mean {nearest[0]}?" if nearest else ""
 
 
+def _is_weak(secret: str) -> bool:
+    return secret == DEVELOPMENT_SECRET or len(secret.encode()) < SECRET_MIN_BYTES or len(set(secret)) < 8
+
+
 def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> None:
-    secret = settings.secret
-    if secret == DEVELOPMENT_SECRET:
+    if settings.secret == DEVELOPMENT_SECRET:
         raise SettingsError("WALLET_SECRET is missing: production needs a random one of at least 32 bytes of its own.")
-    if len(secret.encode()) < SECRET_MIN_BYTES or len(set(secret)) < 8:
+    if _is_weak(settings.secret):
         raise SettingsError("WALLET_SECRET is too weak for production: make it at least 32 random bytes.")
+    if settings.tokens.retired_secret and _is_weak(settings.tokens.retired_secret):
+        raise SettingsError("WALLET_TOKENS_RETIRED_SECRET is too weak: whoever has it signs in as anybody. Unset it.")
     if not settings.smtp.host:
         raise SettingsError("WALLET_SMTP_HOST is missing: production needs a mail server to send codes through.")
     if settings.smtp.username and settings.smtp.tls == "none" and settings.smtp.host not in LOOPBACK:
         raise SettingsError("WALLET_SMTP_TLS is none: the mail server's password would go there for all to read.")
+    for name, url, secret in (
+        ("WALLET_SMS_URL", settings.sms.url, settings.sms.token),
+        ("WALLET_RATES_BASE_URL", settings.rates.base_url, settings.rates.api_key),
+    ):
+        if secret and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in LOOPBACK:
+            raise SettingsError(f"{name} begins with http://: what it is asked with would go there for all to read.")
     for name in DEBUGGING:
         if environ.get(name, "0") not in ("", "0"):
             raise SettingsError(f"{name} is set: production runs without debugging. Unset it.")

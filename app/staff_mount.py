@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from litestar.types import Message, Receive, Scope, Send
 
@@ -68,10 +68,7 @@ def with_headers(send: Send, *, production: bool, keep: bool) -> Any:
 
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [
-                (name, _secure(value) if production else value) if name == b"set-cookie" else (name, value)
-                for name, value in message["headers"]
-            ]
+            headers = [(name, _ours(name, value, production=production)) for name, value in message["headers"]]
             known = {name.lower() for name, _ in headers}
             ours = _HEADERS if keep else (*_HEADERS, (b"cache-control", b"no-store"))
             message["headers"] = [*headers, *(each for each in ours if each[0] not in known)]
@@ -80,9 +77,13 @@ def with_headers(send: Send, *, production: bool, keep: bool) -> Any:
     return with_headers
 
 
-def _secure(cookie: bytes) -> bytes:
-    """Piccolo says so of the session's cookie alone."""
-    return cookie if b"; secure" in cookie.lower() else cookie + b"; Secure"
+def _ours(name: bytes, value: bytes, *, production: bool) -> bytes:
+    if name == b"set-cookie" and production and b"; secure" not in value.lower():
+        return value + b"; Secure"  # Piccolo says so of the session's cookie alone
+    if name == b"location":
+        # Starlette makes it of whatever the request calls its host. No page for staff leads to another one.
+        return urlunsplit(urlsplit(value)._replace(scheme=b"", netloc=b""))
+    return value
 
 
 async def answer(

@@ -69,11 +69,15 @@ def tracing(endpoint: str) -> Tracing | None:
     if not endpoint:
         return None
     # These take a third of a second. The exporter reads the endpoint, and much else, from the environment itself.
+    import requests
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource({"service.name": SERVICE}).merge(OTELResourceDetector().detect()))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    # Of an answer the exporter needs the status and headers. Its own session would read the body too, to whatever end.
+    session = requests.Session()
+    session.stream = True
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=session)))
     return Tracing(provider)

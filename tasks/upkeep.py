@@ -21,6 +21,8 @@ _FORGOTTEN = {
     "idempotency_key": "created_at < now() - interval '8 days'",
     "refresh_token": "expires_at < now() - interval '1 day'",
     "message": "next_attempt_at IS NULL AND created_at < now() - interval '90 days'",
+    # Of staff. Piccolo's column has no time zone: two days are past its end in any.
+    "sessions": "expiry_date < now()::timestamp - interval '2 days'",
 }
 
 _log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 async def clean_up(media_folder: Path) -> dict[str, int]:
     """
-    Delete, in batches, old idempotency keys, refresh tokens, messages, audit results, and images of nobody's.
+    Delete, in batches, old idempotency keys, tokens, messages, staff's sessions, audit results, and images of nobody's.
 
     How many of each. A table whose rows are needed by no promise any more is here; the ledger never is.
     """

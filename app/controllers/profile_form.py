@@ -11,10 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.bodies import PlainText, decode, field_error
 from app.images import BYTES_MAX, ImageTooLarge
-from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
+from app.large_bodies import ORDINARY_BYTES
+from app.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
 from app.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
+# The file, the names and what multipart/form-data puts around them.
+FORM_BYTES_MAX = BYTES_MAX + ORDINARY_BYTES
 
 Name = Annotated[PlainText, Meta(max_length=NAME_LENGTH_MAX)]
 
@@ -42,14 +45,25 @@ async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
     Raises:
         UnsupportedMediaType: it is neither JSON nor a form.
         ValidationFailed: it is one, and not valid.
-        ImageTooLarge: the file is beyond 5 MiB.
+        ContentTooLarge, ImageTooLarge: the JSON is beyond 64 KiB, the file beyond 5 MiB.
+        Overloaded: there is no room for so large a form.
     """
     media_type = request.content_type[0]
     if media_type in ("", "application/json"):
-        return decode(await request.body(), UpdatePersonalInfo).changes()
+        return decode(await _json(request), UpdatePersonalInfo).changes()
     if media_type == "multipart/form-data":
-        return await _from_form(request)
+        with request.app.state.large_bodies.room(request, bytes_max=FORM_BYTES_MAX):
+            return await _from_form(request)
     raise UnsupportedMediaType("Send the body as application/json or multipart/form-data.")
+
+
+async def _json(request: Request[Any, Any, Any]) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > ORDINARY_BYTES:  # two names need no more than any other JSON
+            raise ContentTooLarge()
+    return body
 
 
 async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:

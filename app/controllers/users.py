@@ -12,8 +12,7 @@ from actors.refusals import DatabaseUnavailable, Overloaded
 from app.auth import SIGNED_OUT, Caller, TokenExpired, TokenInvalid, WrongCredentials, signed_in
 from app.bodies import PlainText
 from app.codes import InvalidCode, Session
-from app.controllers.profile_form import ProfileOperation, profile_changes
-from app.images import BYTES_MAX
+from app.controllers.profile_form import FORM_BYTES_MAX, ProfileOperation, profile_changes
 from app.limits import RateLimited, Visitor
 from app.passwords import LENGTH_MAX, LENGTH_MIN, WrongPassword
 from app.people import People
@@ -22,9 +21,6 @@ from app.profiles import UserView
 from app.refresh import TokenPair
 from app.registration import UserExists
 from app.sessions import device_of
-
-# The file, the names and what multipart/form-data puts around them.
-FORM_BYTES_MAX = BYTES_MAX + 64 * 1024
 
 # In the OpenAPI document: no token is needed.
 PUBLIC: list[dict[str, list[str]]] = [{}]

@@ -1,8 +1,9 @@
 """Blocked people get in nowhere, and money still reaches them."""
 
+import asyncio
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
-from time import perf_counter
 
 import httpx
 import pytest
@@ -11,7 +12,10 @@ from litestar import Litestar
 from actors.orders import StaffMember
 from app.blocking import block, unblock
 from app.find_person import PersonError
+from app.proof.cable import Cable, Fault, cable
+from app.sentences import IN_DOUBT
 from app.settings import Settings
+from db.engine import engine
 from db.tables import StaffAction
 from tests.api.test_sessions import alive
 from tests.api.test_tokens import refresh, refused, sign_in
@@ -72,20 +76,56 @@ async def test_operators_block_and_unblock_by_a_form(client: httpx.AsyncClient, 
     ]
 
 
-async def test_the_right_password_of_a_blocked_person_takes_as_long_as_a_wrong_one(
-    client: httpx.AsyncClient, ann: Member
-) -> None:
-    await block(PHONE, reason="a test", staff=STAFF, phone_region="KZ")
+class TestInDoubt:
+    """The connection is lost around the COMMIT of a form: the operator is told to look, and asks again without harm."""
 
-    async def seconds(password: str) -> float:
-        begun = perf_counter()
-        assert (await sign_in(client, PHONE, password)).status_code == 401
-        return perf_counter() - begun
+    @pytest.fixture
+    async def line(self, database_url: str) -> AsyncIterator[Cable]:
+        async with cable(database_url) as between:
+            engine().config["dsn"] = between.url
+            yield between
+            engine().config["dsn"] = database_url
 
-    right, wrong = zip(
-        *[(await seconds(ann.password), await seconds("not the password")) for _ in range(12)], strict=True
+    @pytest.fixture
+    def settings(self, line: Cable, settings: Settings) -> Settings:
+        """As ever, but the application's pool is made while the cable is between it and PostgreSQL."""
+        return settings
+
+    @pytest.mark.parametrize(
+        ("fault", "happened"),
+        [("unsent", False), ("unanswered", True), ("terminated", True), ("silent", True)],
     )
-    assert min(right) == pytest.approx(min(wrong), rel=0.5)
+    async def test_it_is_said_and_done_once_however_often_it_is_asked_for(
+        self, client: httpx.AsyncClient, app: Litestar, ann: Member, line: Cable, fault: Fault, happened: bool
+    ) -> None:
+        async with signed_in(app, "vera", operator=True) as vera:
+            for form, done, unchanged, lets_in in (
+                ("block-a-person", "Blocked: their sessions end", "They were blocked already.", 401),
+                ("unblock-a-person", "No longer blocked: they can", "They were not blocked.", 201),
+            ):
+                line.faults = [fault]
+                commits = line.commits
+                status, said = await vera.form(form, person=PHONE, reason="stolen phone")
+                assert (status, said) == (422, IN_DOUBT)
+                assert (line.commits, line.faults) == (commits + 1, [])
+                status, said = await vera.form(form, person=PHONE, reason="stolen phone")
+                expected = unchanged if happened else done
+                assert (status, said[: len(expected)]) == (200, expected)
+                assert (await sign_in(client, PHONE)).status_code == lets_in
+        await app.state.revocations.look()
+        assert not await alive(client, ann.tokens)
+        logged = await StaffAction.select().order_by(StaffAction.created_at)
+        assert [row["action"] for row in logged] == ["BLOCK", "UNBLOCK"]
+
+    async def test_the_command_says_so_too(self, ann: Member, line: Cable, tmp_path: Path) -> None:
+        async def run() -> subprocess.CompletedProcess[str]:
+            command = ("user", "block", PHONE, "--reason", "stolen phone")
+            return await asyncio.to_thread(run_wallet, *command, folder=tmp_path, DATABASE_URL=line.url)
+
+        line.faults = ["unanswered"]
+        done = await run()
+        assert (done.returncode, done.stderr) == (1, f"Error: {IN_DOUBT}\n")
+        assert (await run()).stdout.startswith(f"{ann.user['id']} is blocked already.")
 
 
 @pytest.mark.parametrize(

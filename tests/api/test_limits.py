@@ -1,18 +1,23 @@
 """Rate limits: the same for the known and the unknown, and none where Redis can't count."""
 
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from litestar import Litestar
 from msgspec.structs import replace
 from redis import Redis
 
 from app.limits import RateLimits
 from app.settings import Settings
-from tests.members import PASSWORD, CodeOf, Member
-from tests.production import in_production
+from tests.members import PASSWORD, CodeOf, Join, Member
+from tests.production import ADDRESS, in_production
+from tests.staff import sign_in as staff_sign_in_to
+
+Three = Callable[[str], Awaitable[list[httpx.Response]]]
 
 
 async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
@@ -56,6 +61,19 @@ class TestLimits:
             assert [answer.status_code for answer in answers] == [201] * (2 - before) + [429]
             assert answers[-1].headers["ratelimit-policy"] == '"codes-per-email";q=2;w=3600'
 
+    async def test_codes_are_limited_by_the_day_too_or_an_hour_after_the_other_would_do_for_guessing(
+        self, client: httpx.AsyncClient, redis_url: str
+    ) -> None:
+        answers = []
+        for _ in range(4):
+            with Redis.from_url(redis_url) as redis:  # an hour passes
+                redis.delete(*redis.keys("wallet:limit:codes-per-email:*"), "none")
+            answers.append(await client.post("/users/password/reset/", json={"email": "eve@example.com"}))
+        assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+        assert answers[-1].headers["RateLimit-Policy"] == '"codes-per-email-a-day";q=3;w=86400'
+        assert 3600 < int(answers[-1].headers["Retry-After"]) <= 86400
+        assert answers[-1].json()["detail"].startswith("At most 3 in a day. ")
+
     async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
         for _ in range(4):
             answer = await sign_in(client, "+77010000000")
@@ -66,6 +84,99 @@ class TestLimits:
             assert not any(b"7701" in key for key in keys)
             redis.delete(*keys)
         assert (await sign_in(client, "+77010000000")).status_code == 401
+
+
+async def ask(client: httpx.AsyncClient, app: Litestar, ann: Member, policy: str, turn: int) -> httpx.Response:
+    """Something that this limit counts, each turn as somebody whom no other limit would count together."""
+    session = {"session_id": str(uuid4()), "code": "123456"}
+    match policy:
+        case "sign-ins-per-phone" | "sign-ins-per-address":
+            return await sign_in(client, f"+7701000000{turn if 'address' in policy else 0}")
+        case "refreshes-per-address":
+            return await client.post("/users/token/refresh/", json={"refresh": "nonsense"})
+        case "refreshes-per-user":
+            return await client.post("/users/token/refresh/", json={"refresh": ann.tokens["refresh"]})
+        case "codes-per-phone":
+            return await client.post("/users/password/reset/", json={"phone_number": "+77010000000"})
+        case "codes-per-email" | "codes-per-address":
+            email = f"eve{turn if 'address' in policy else 0}@example.com"
+            return await client.post("/users/password/reset/", json={"email": email})
+        case "verifications-per-address" if turn == 0:  # it is one for the three routes
+            return await client.post("/users/verify/", json=session)
+        case "verifications-per-address" if turn == 1:
+            return await client.post("/users/password/reset/verify/", json={**session, "new_password": PASSWORD})
+        case "verifications-per-address":
+            return await client.patch("/users/password/verify/", json=session, headers=ann.headers)
+        case "password-checks-per-user":
+            body = {"password": "not the password", "new_password": PASSWORD}
+            return await client.post("/users/password/update/", json=body, headers=ann.headers)
+        case "staff-sign-ins-per-name" | "staff-sign-ins-per-address":
+            return await staff_sign_in(app, f"ayan{turn if 'address' in policy else 0}")
+    raise AssertionError(f"say here what {policy} counts")
+
+
+@pytest.fixture
+def three(client: httpx.AsyncClient, app: Litestar, redis_url: str, join: Join) -> Three:
+    """Asks three times for what a limit counts."""
+
+    async def three(policy: str) -> list[httpx.Response]:
+        ann = await join(email="ann@example.com", phone_number="+77011234567")
+        with Redis.from_url(redis_url) as redis:  # what that has counted
+            redis.delete("none", *redis.keys("wallet:limit:*"))
+        return [await ask(client, app, ann, policy, turn) for turn in range(3)]
+
+    return three
+
+
+async def staff_sign_in(app: Litestar, name: str) -> httpx.Response:
+    answer, staff = await staff_sign_in_to(app, name, "not the password", address=ADDRESS)
+    await staff.client.aclose()
+    return answer
+
+
+POLICIES = sorted(name.replace("_", "-") for name in RateLimits.__struct_fields__ if name != "payments_per_user")
+
+
+def only(policy: str, most: int) -> RateLimits:
+    """That limit and no other."""
+    return RateLimits(**(dict.fromkeys(RateLimits.__struct_fields__, 0) | {policy.replace("-", "_"): most}))
+
+
+class TestEach:
+    """Every limit there is refuses the third by itself."""
+
+    @pytest.fixture(params=POLICIES)
+    def policy(self, request: pytest.FixtureRequest) -> str:
+        policy: str = request.param
+        return policy
+
+    @pytest.fixture
+    def settings(self, settings: Settings, policy: str) -> Settings:
+        return replace(in_production(settings), limits=only(policy, 2))
+
+    async def test_the_third_is_refused(self, three: Three, policy: str) -> None:
+        first, second, third = await three(policy)
+        assert 429 not in (first.status_code, second.status_code)
+        assert third.status_code == 429
+        assert third.headers["RateLimit-Policy"].split(";w=")[0] == f'"{policy}";q=2'
+        assert int(third.headers["Retry-After"]) > 0
+
+
+class TestInDevelopment:
+    """Everybody comes from 127.0.0.1, so nobody's address is counted: but for staff, who don't come by the hundred."""
+
+    @pytest.fixture(params=[each for each in POLICIES if "per-address" in each])
+    def policy(self, request: pytest.FixtureRequest) -> str:
+        policy: str = request.param
+        return policy
+
+    @pytest.fixture
+    def settings(self, settings: Settings, policy: str) -> Settings:
+        return replace(settings, limits=only(policy, 2), public_url=ADDRESS)
+
+    async def test_addresses_are_not_counted(self, three: Three, policy: str) -> None:
+        *_, third = await three(policy)
+        assert (third.status_code == 429) == policy.startswith("staff")
 
 
 class TestWhatIsLeft:

@@ -48,3 +48,15 @@ async def test_no_sign_in_redirects_elsewhere(app: Litestar) -> None:
                         f"/admin/public/{path}/", params={name: evil}, json=body, headers=token
                     )
                     assert "Location" not in answer.headers or answer.headers["Location"].startswith("/admin/")
+
+
+async def test_what_a_request_calls_its_host_is_nowhere_to_go_to(app: Litestar) -> None:
+    async with signed_in(app, "ayan", operator=True) as staff:
+        for path, to in (
+            ("/admin", "/admin/"),
+            ("/admin/api/tables/user?__page=2", "/admin/api/tables/user/?__page=2"),
+            ("/workers", "/workers/"),
+            ("/workers/cron/", "/workers/cron"),
+        ):
+            answer = await staff.client.get(path, headers={"Host": "evil.test"})
+            assert (answer.status_code, answer.headers["Location"]) == (307, to)

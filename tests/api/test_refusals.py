@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from actors.bank import Limits
 from actors.refusals import DatabaseUnavailable, Refusal
 from app.auth import Lifetimes, Tokens
+from app.large_bodies import ORDINARY_BYTES
 from app.limits import RateLimits
-from app.main import BODY_MAX_BYTES
 from app.passwords import Passwords
 from app.settings import DEVELOPMENT_SECRET, Settings
 from db.embedded import Servers, embedded_servers
@@ -237,7 +237,7 @@ async def method_not_allowed(scene: Scene) -> httpx.Response:
 
 
 async def content_too_large(scene: Scene) -> httpx.Response:
-    return await scene.mine.deposit("1" * BODY_MAX_BYTES)
+    return await scene.mine.deposit("1" * ORDINARY_BYTES)
 
 
 async def unsupported_media_type(scene: Scene) -> httpx.Response:

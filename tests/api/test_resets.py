@@ -1,7 +1,6 @@
 """A forgotten password: alike for everybody who asks, and useful only to who reads the mail."""
 
 import asyncio
-from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
@@ -45,26 +44,18 @@ async def test_a_code_sets_a_new_password_and_ends_every_session(
     assert [(await sign_in(client, PHONE, each)).status_code for each in (PASSWORD, NEW)] == [401, 201]
 
 
-async def test_known_unknown_and_blocked_are_answered_alike_and_take_as_long(
-    client: httpx.AsyncClient, ann: Member, join: Join
-) -> None:
+async def test_known_unknown_and_blocked_are_answered_alike(client: httpx.AsyncClient, ann: Member, join: Join) -> None:
     await join(email="bob@example.com", phone_number="+77010000001")
     await block("bob@example.com", reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
     await Message.delete(force=True)
-    times: dict[str, list[float]] = {"ann": [], "bob": [], "nobody": []}
     seen = set()
-    for _ in range(12):
-        for name, least in times.items():
-            begun = perf_counter()
-            answer = await start(client, email=f"{name}@example.com")
-            least.append(perf_counter() - begun)
-            headers = {key for key in answer.headers if key != "x-request-id"}
-            seen.add((answer.status_code, tuple(answer.json()), answer.json()["expires_in"], tuple(sorted(headers))))
+    for name in ("ann", "bob", "nobody"):
+        answer = await start(client, email=f"{name}@example.com")
+        headers = {key for key in answer.headers if key != "x-request-id"}
+        seen.add((answer.status_code, tuple(answer.json()), answer.json()["expires_in"], tuple(sorted(headers))))
     assert len(seen) == 1, seen
-    assert min(times["ann"]) == pytest.approx(min(times["nobody"]), rel=0.5)
-    assert min(times["bob"]) == pytest.approx(min(times["nobody"]), rel=0.5)
     rows = await Message.select(Message.recipient)
-    assert [row["recipient"] for row in rows] == ["ann@example.com"] * 12
+    assert [row["recipient"] for row in rows] == ["ann@example.com"]
 
 
 async def test_nobody_redeems_what_was_started_for_nobody(

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
+
+from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import AuditReport
 from db.audit_results import KEPT, keep_result, last_result
@@ -60,6 +62,15 @@ async def test_a_message_is_forgotten_when_it_is_old_and_nobody_waits_for_it(dat
         )
     assert (await clean_up(NO_IMAGES))["message"] == 1
     assert {row["event"] for row in await Message.select(Message.event)} == {"young", "owed"}
+
+
+async def test_a_session_of_staff_is_forgotten_when_it_has_surely_ended(database: str) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for number, hours in enumerate((1, -24, -72)):
+        session = SessionsBase(user_id=1, token=str(number), expiry_date=now + timedelta(hours=hours))
+        await session.save()
+    assert (await clean_up(NO_IMAGES))["sessions"] == 1
+    assert {row["token"] for row in await SessionsBase.select(SessionsBase.token)} == {"0", "1"}
 
 
 async def test_everything_old_goes_in_batches(database: str) -> None:

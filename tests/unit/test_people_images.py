@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.images import KEPT_SIDE_MAX, _reencode
+from app.images import KEPT_SIDE_MAX, _reencode, _store
 from app.problems import ValidationFailed
 
 
@@ -63,6 +64,15 @@ def test_a_moving_picture_keeps_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     kept = reencoded(frames[0], "WEBP", save_all=True, append_images=frames[1:])
     assert getattr(kept, "n_frames", 1) == 1
+
+
+def test_of_a_cameras_two_pictures_in_one_the_first_is_kept_as_what_it_is(tmp_path: Path) -> None:
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    name = _store(tmp_path, encoded(red, "MPO", save_all=True, append_images=[blue]))
+    assert name.endswith(".jpg")
+    kept = Image.open(tmp_path / name)
+    assert (kept.format, getattr(kept, "n_frames", 1)) == ("JPEG", 1)
+    assert kept.getpixel((4, 4)) == (254, 0, 0)
 
 
 def test_a_large_picture_is_made_smaller() -> None:

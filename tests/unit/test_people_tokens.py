@@ -1,5 +1,6 @@
 """Tokens: signed, read, told apart, remembered for a while."""
 
+from contextlib import suppress
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -88,6 +89,20 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tokens._remembered) == headers[2:]
     assert {header for each in tokens._remembered_of.values() for header in each} == set(headers[2:])
     assert [tokens.caller(header) for header in headers] == callers
+
+
+def test_a_token_that_is_padded_in_many_ways_is_let_in_and_takes_no_memory() -> None:
+    tokens = Tokens(SECRET, Lifetimes())
+    token = tokens.access(ANN, SESSION).encode()
+    for padding in (b" ", b" " * 30_000, b"\t"):
+        for authorization in (b"Bearer " + padding + token, b"Bearer " + token + padding):
+            assert tokens.caller(authorization).user_id == ANN
+    for signature in (b"=", b"====", b"!"):  # base64 may end in them, or have them in it, as Python reads it
+        with suppress(TokenInvalid):
+            tokens.caller(b"Bearer " + token + signature)
+    assert tokens._remembered == {}
+    tokens.caller(b"Bearer " + token)
+    assert len(tokens._remembered) == 1
 
 
 def test_a_remembered_token_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

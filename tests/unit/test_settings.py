@@ -112,6 +112,9 @@ def test_production_with_everything_starts() -> None:
         ("WALLET_SECRET", DEVELOPMENT_SECRET),
         ("WALLET_SECRET", "0123456789abcdef0123456789abcde"),
         ("WALLET_SECRET", "ab" * 40),
+        ("WALLET_TOKENS_RETIRED_SECRET", DEVELOPMENT_SECRET),
+        ("WALLET_TOKENS_RETIRED_SECRET", "0123456789abcdef0123456789abcde"),
+        ("WALLET_TOKENS_RETIRED_SECRET", "ab" * 40),
         ("WALLET_SMTP_HOST", ""),
     ],
 )
@@ -130,6 +133,18 @@ def test_production_refuses_to_send_the_mail_servers_password_in_the_clear() -> 
         unencrypted | login | {"WALLET_SMTP_HOST": "127.0.0.1"}
     )  # nor does it leave this machine there
     assert load_settings(PRODUCTION | login)
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"), [("WALLET_SMS_URL", "WALLET_SMS_TOKEN"), ("WALLET_RATES_BASE_URL", "WALLET_RATES_API_KEY")]
+)
+def test_production_refuses_to_show_others_what_it_is_known_by(url: str, secret: str) -> None:
+    known = PRODUCTION | {secret: "hidden-word"}
+    assert f"{url} begins with http://" in refusal(known | {url: "http://gateway.example.com/send"})
+    for allowed in ("https://gateway.example.com", "http://127.0.0.1:8080", "http://localhost"):
+        assert load_settings(known | {url: allowed})
+    assert load_settings(PRODUCTION | {url: "http://gateway.example.com"})
+    assert load_settings(URLS | {secret: "hidden-word", url: "http://gateway.example.com"})
 
 
 @pytest.mark.parametrize("name", ["LITESTAR_DEBUG", "LITESTAR_PDB", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE"])

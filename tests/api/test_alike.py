@@ -1,0 +1,97 @@
+"""Nobody learns by a clock who has an account: the known, the unknown and the blocked take equally long."""
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from actors.orders import StaffMember
+from app.blocking import block
+from app.limits import RateLimits
+from app.settings import Settings
+from tasks.sms import SmsGateway
+from tests.members import PASSWORD, Join, Member
+
+PHONE, BLOCKED_PHONE = "+77011234567", "+77010000001"
+ROUNDS = 40
+
+Ask = Callable[[int], Awaitable[httpx.Response]]
+
+
+@pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["mail", "mail and SMS"])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Nothing is limited."""
+    unlimited = RateLimits(**dict.fromkeys(RateLimits.__struct_fields__, 0))
+    return replace(settings, limits=unlimited, sms=SmsGateway(url=request.param))
+
+
+@pytest.fixture
+async def blocked(join: Join, ann: Member) -> Member:
+    """Bob, beside Ann."""
+    bob = await join(email="bob@example.com", phone_number=BLOCKED_PHONE)
+    await block(BLOCKED_PHONE, reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
+    return bob
+
+
+async def assert_takes_as_long(one: Ask, other: Ask) -> None:
+    """
+    Ask in turns, the one first and then the other first, and compare all with all.
+
+    Of two that take equally long, either is the slower one in about half of the pairs; by chance it is so in less than
+    a fifth of them, or in more than four fifths, once in 250 000 times (the Mann-Whitney statistic of so many).
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(ROUNDS):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            begun = perf_counter()
+            await (one, other)[which](turn)
+            seconds[which].append(perf_counter() - begun)
+    slower = sum((a > b) + (a == b) / 2 for a in seconds[0] for b in seconds[1]) / ROUNDS**2
+    assert 0.2 < slower < 0.8, f"the one took longer in {slower:.0%} of the pairs"
+
+
+async def test_a_wrong_password_and_an_unknown_phone(client: httpx.AsyncClient, ann: Member) -> None:
+    async def sign_in(phone_number: str) -> httpx.Response:
+        body = {"phone_number": phone_number, "password": "not the password"}
+        return await client.post("/users/token/create/", json=body)
+
+    await assert_takes_as_long(lambda _: sign_in(PHONE), lambda turn: sign_in(f"+770100001{turn:02}"))
+
+
+async def test_the_right_password_of_somebody_who_is_blocked(client: httpx.AsyncClient, blocked: Member) -> None:
+    async def sign_in(phone_number: str, password: str) -> httpx.Response:
+        answer = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
+        assert answer.status_code == 401
+        return answer
+
+    await assert_takes_as_long(
+        lambda _: sign_in(BLOCKED_PHONE, blocked.password), lambda _: sign_in(BLOCKED_PHONE, "not the password")
+    )
+
+
+@pytest.mark.parametrize("taken", [{"email": "ann@example.com"}, {"phone_number": PHONE}], ids=str)
+async def test_registering_with_what_is_taken(client: httpx.AsyncClient, ann: Member, taken: dict[str, str]) -> None:
+    async def register(number: int, **taken: str) -> httpx.Response:
+        body = {"email": f"free{number}@example.com", "phone_number": f"+77010{number:06}", "password": PASSWORD}
+        answer = await client.post("/users/create/", json=body | taken)
+        assert answer.status_code == 201
+        return answer
+
+    await assert_takes_as_long(lambda turn: register(100 + turn, **taken), lambda turn: register(200 + turn))
+
+
+@pytest.mark.parametrize("by", ["email", "phone_number"])
+@pytest.mark.parametrize("who", ["ann", "bob"])
+async def test_resetting_the_password_of_somebody(
+    client: httpx.AsyncClient, blocked: Member, by: str, who: str
+) -> None:
+    async def reset(text: str) -> httpx.Response:
+        answer = await client.post("/users/password/reset/", json={by: text})
+        assert answer.status_code == 201
+        return answer
+
+    known = {"email": f"{who}@example.com", "phone_number": PHONE if who == "ann" else BLOCKED_PHONE}[by]
+    unknown = {"email": "nobody{:02}@example.com", "phone_number": "+770100001{:02}"}[by]
+    await assert_takes_as_long(lambda _: reset(known), lambda turn: reset(unknown.format(turn)))
