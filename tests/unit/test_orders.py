@@ -63,6 +63,13 @@ def test_a_fee_has_one_id_for_each_wallet_and_period_whoever_computes_it(
     assert (fee_id(*one).version, fee_id(*one).variant) == (8, RFC_4122)
 
 
+def test_ids_that_are_computed_are_the_same_in_every_version() -> None:
+    """With another one an upgrade would charge a period twice, and an honest repetition would move money again."""
+    assert fee_id(1001, datetime(2026, 11, 26, tzinfo=UTC)) == UUID("01a21526-e400-8fee-8000-0000000003e9")
+    key = IdempotencyKey(user_id=UUID(int=7), key="rent-november")
+    assert key.id == UUID("a43d5026-3091-d0aa-e257-ac5cf21327a9")
+
+
 def test_new_ids_are_never_the_same_and_sort_by_the_time_they_were_made() -> None:
     ids = [new_id() for _ in range(10_000)]
     assert len(set(ids)) == len(ids)
