@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from actors.bank import Limits
 from actors.orders import ChargeFee, Order, Receipt
-from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, WalletNotFound
+from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, TooLate, WalletNotFound
 from db.engine import Pool, connection_pool
 from db.tables import Entry, IdempotencyKey, Message, Transaction
 from tests.conftest import assert_audit
@@ -220,6 +220,17 @@ async def test_a_row_that_somebody_outside_holds_costs_only_those_who_need_it(
         await bank.perform(alice.deposit("1.00"))
         assert [await each.balance() for each in many] == ["11.00", *["9.00"] * 7]
         await assert_audit()
+
+
+async def test_an_order_whose_deadline_passes_between_two_attempts_is_not_carried_out(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url, Limits(deadline_seconds=0.5)) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        async with row_held(database, alice):  # for longer than the second that it is waited for
+            came_to = await performed(bank, [alice.withdraw("1.00"), bob.withdraw("1.00")])
+        assert [type(answer) for answer in came_to] == [TooLate, TooLate]
+        assert (await alice.balance(), await bob.balance()) == ("10.00", "10.00")
 
 
 @pytest.mark.parametrize("limits", [Limits(mailbox_max=5), Limits(wallet_mailbox_max=5)], ids=["process", "wallet"])

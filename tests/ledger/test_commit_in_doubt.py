@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from asyncpg.exceptions import RaiseError
 from msgspec.structs import replace
 
 from actors import settlement
@@ -29,6 +30,7 @@ from tests.ledger.people import (
     codes,
     connected,
     performed,
+    poison_amount,
     purse,
     purses,
     receipts,
@@ -326,6 +328,22 @@ async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_ke
             assert await each.balance() == f"{1000 + expected[each.id]}.00"
     assert refused[OutcomeUnknown] > 0
     assert refused[DatabaseUnavailable] > 0
+
+
+@pytest.mark.parametrize("fault", CUTS)
+async def test_of_a_poisoned_batch_a_half_whose_commit_was_in_doubt_is_carried_out_once(
+    line: Cable, database_url: str, redis_url: str, fault: Fault
+) -> None:
+    await poison_amount(database_url)
+    async with banks(1, redis_url) as (bank,):
+        many = await purses(4, holding="100.00", bank=bank)
+        line.faults = [fault]  # the whole batch fails before its COMMIT, so the first one is that of a half
+        came_to = await answers(
+            [bank.perform(each.withdraw("13.13" if place == 2 else "1.00")) for place, each in enumerate(many)]
+        )
+        assert isinstance(came_to.pop(2), RaiseError)
+        assert len(receipts(came_to)) == 3
+        assert [await each.balance() for each in many] == ["99.00", "99.00", "100.00", "99.00"]
 
 
 async def test_a_refusal_is_not_told_before_the_commit_of_what_it_is_based_on(line: Cable, redis_url: str) -> None:
