@@ -9,10 +9,11 @@ from typing import Any
 from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
+
+from app.document import Config
 
 PATH = "/docs"
 
@@ -77,7 +78,7 @@ VIEWERS = [
     Viewer("scalar", "Scalar", "scalar-1.72.1.js"),
 ]
 
-OPENAPI = OpenAPIConfig(
+OPENAPI = Config(
     title="Wallet API",
     version=version("wallet-api"),
     description=(

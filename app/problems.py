@@ -181,14 +181,24 @@ def _in_doubt(request: Request[Any, Any, Any], _error: CommitInDoubt) -> Respons
     return refused(request, OutcomeUnknown())
 
 
+UNEXPECTED = Problem(
+    type=problem_type("internal_error"),
+    title="Something went wrong here.",
+    status=500,
+    detail="It has been logged under this answer's X-Request-ID.",
+    instance="",
+    code="internal_error",
+)
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("unexpected error in %s %s", request.method, route_of(request.scope), exc_info=error)
     return problem_response(
         request,
-        status=500,
-        code="internal_error",
-        title="Something went wrong here.",
-        detail="It has been logged under this answer's X-Request-ID.",
+        status=UNEXPECTED.status,
+        code=UNEXPECTED.code,
+        title=UNEXPECTED.title,
+        detail=UNEXPECTED.detail,
     )
 
 
