@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from actors.money import Currency
 from actors.refusals import DatabaseUnavailable, WalletNotFound
 from app.auth import SIGNED_OUT, Caller, signed_in
-from app.bodies import NOT_BLANK
 from app.parameters import WalletId, wallet_id_in
 from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import WalletView, wallet_of, wallets_of
 from app.wallets import WalletExists, open_wallet, rename_wallet
+from app.words import NOT_BLANK
 
 WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
 
