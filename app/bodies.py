@@ -125,14 +125,16 @@ def amount_field(raw: msgspec.Raw, field: str = "amount") -> Decimal:
 
 
 class AmountSchema(OpenAPISchemaPlugin):
-    """Describes the raw fields of bodies, which are amounts, in the OpenAPI document."""
+    """Describes amounts in the OpenAPI document: the raw fields of bodies, and decimals of answers."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """`msgspec.Raw` only."""
-        return field_definition.annotation is msgspec.Raw
+        """`msgspec.Raw` and `Decimal` only."""
+        return field_definition.annotation in (msgspec.Raw, Decimal)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """A JSON number or string."""
+        """A JSON number or string on the way in, a string on the way out."""
+        if field_definition.annotation is Decimal:
+            return Schema(type=OpenAPIType.STRING, format="decimal")  # type: ignore[arg-type]  # JSON Schema takes any
         return Schema(
             one_of=[
                 Schema(type=OpenAPIType.STRING, pattern=r"^(?!0(\.0{1,2})?$)(0|[1-9][0-9]{0,11})(\.[0-9]{1,2})?$"),

@@ -42,7 +42,7 @@ class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
 
     id: int
     wallet_number: Number
-    name: str
+    name: Annotated[str, Meta(examples=["Groceries"])]
     amount: Amount
     amount_currency: Currency
     is_active: bool
