@@ -28,7 +28,10 @@ SESSION = timedelta(hours=1)
 SESSION_MAX = timedelta(hours=12)
 
 # Piccolo Admin has no read-only look: what could only fail is taken out of the page. The API refuses it all the same.
-_LINKS = '<script defer src="./read-only.js"></script><link rel="stylesheet" href="./read-only.css">'
+_LINKS = (
+    '<link rel="icon" href="data:,"><script defer src="./read-only.js"></script>'
+    '<link rel="stylesheet" href="./read-only.css">'
+)
 
 
 class AddressOnly(RateLimitProvider):

@@ -1,6 +1,5 @@
 """JSON bodies: decoded once, straight from the bytes, into msgspec structs."""
 
-import re
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -10,27 +9,17 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 from msgspec import Meta
+from msgspec.structs import fields
 
 from actors.money import InvalidAmount, amount_from_json
 from app.problems import FieldError, UnsupportedMediaType, ValidationFailed
+from app.words import NO_CONTROLS, explained
 
 T = TypeVar("T")
 
-# PostgreSQL can't store NUL, and no name or code has a use for the other control characters. The end is not `$`,
-# which would let a line feed through, nor `\Z`, which the OpenAPI document's readers don't know.
-NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
-NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
 PlainText = Annotated[str, Meta(pattern=NO_CONTROLS)]
 
-# What to say instead of showing people a regular expression.
-_PATTERNS = {
-    NO_CONTROLS: "Expected text without control characters",
-    NOT_BLANK: "Expected text that is not blank and has no control characters",
-}
-
 _DECODERS: dict[type, Any] = {}  # one for each body struct
-
-_FIELD = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 
 
 class JSONBodies(AbstractDTO[Any]):
@@ -103,20 +92,16 @@ def decode(body: bytes, into: type[T]) -> T:
     try:
         return _decoder(into).decode(body)
     except msgspec.ValidationError as error:
-        raise ValidationFailed(field_error(error)) from None
+        raise ValidationFailed(field_error(error, into=into)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValidationFailed(detail="The body is not valid JSON.") from None
 
 
-def field_error(error: msgspec.ValidationError, field: str = "") -> FieldError:
-    """What msgspec found, for people; `field` where msgspec was given one value and can't name it."""
-    text = str(error)
-    if match := _FIELD.search(text):
-        text, field = text[: match.start()], match["field"]
-    for pattern, sentence in _PATTERNS.items():
-        if repr(pattern)[1:-1] in text:
-            text = sentence
-    return FieldError(field=field, message=text)
+def field_error(error: msgspec.ValidationError, field: str = "", into: Any = None) -> FieldError:
+    """What msgspec found; `field` where it was given one value and can't name it, `into` the struct that was wanted."""
+    wanted = {each.encode_name: each.type for each in fields(into)} if into else {}
+    field, message = explained(str(error), field, wanted)
+    return FieldError(field=field, message=message)
 
 
 def _decoder(into: type[T]) -> "msgspec.json.Decoder[T]":
@@ -140,14 +125,16 @@ def amount_field(raw: msgspec.Raw, field: str = "amount") -> Decimal:
 
 
 class AmountSchema(OpenAPISchemaPlugin):
-    """Describes the raw fields of bodies, which are amounts, in the OpenAPI document."""
+    """Describes amounts in the OpenAPI document: the raw fields of bodies, and decimals of answers."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """`msgspec.Raw` only."""
-        return field_definition.annotation is msgspec.Raw
+        """`msgspec.Raw` and `Decimal` only."""
+        return field_definition.annotation in (msgspec.Raw, Decimal)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """A JSON number or string."""
+        """A JSON number or string on the way in, a string on the way out."""
+        if field_definition.annotation is Decimal:
+            return Schema(type=OpenAPIType.STRING, format="decimal")  # type: ignore[arg-type]  # JSON Schema takes any
         return Schema(
             one_of=[
                 Schema(type=OpenAPIType.STRING, pattern=r"^(?!0(\.0{1,2})?$)(0|[1-9][0-9]{0,11})(\.[0-9]{1,2})?$"),

@@ -22,7 +22,7 @@ wallet.add_command(user)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="API processes.")
 def serve(port: int, workers: int) -> None:
-    """Everything on this machine: PostgreSQL, Valkey, migrations, API and worker."""
+    """Everything on this machine. PostgreSQL, Valkey, migrations, API and worker; Ctrl-C stops them all."""
     environment(with_running=False)
     from app.serve import serve
 
@@ -54,7 +54,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 @wallet.command()
 @click.option("--supervised", is_flag=True, hidden=True, help="Given by a supervisor: end when it ends.")
 def worker(supervised: bool) -> None:
-    """The task worker alone, against DATABASE_URL and REDIS_URL: mail, exchange rates, fees, upkeep."""
+    """The task worker alone, against DATABASE_URL and REDIS_URL. Mail, exchange rates, fees, upkeep."""
     settings = server_settings(supervised=supervised)
     from app.once import worker_settings
     from tasks.worker import run_worker
@@ -114,7 +114,7 @@ def rates(accept: bool) -> None:
 @click.option("--clients", default=24, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--json", "as_json", is_flag=True, help="Tell it in one line of JSON.")
 def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_json: bool) -> None:
-    """Break PostgreSQL, Redis, API and worker under load, on scratch data; exit 1 if anything is lost or doubled."""
+    """Break everything under load, on scratch data. Exit 1 if a payment is lost or doubled."""
     from secrets import randbelow
 
     from app.once import json_line
@@ -151,7 +151,7 @@ def audit(*, keep: bool) -> None:
 @wallet.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running development server.")
 def demo(url: str) -> None:
-    """Act as two new users against a running server: register, deposit, send, read the statement."""
+    """Act as two new users against a running server. Register, deposit, send, read the statement."""
     from app.demo import demo
 
     demo(url)

@@ -32,7 +32,7 @@ def create_staff(username: str, email: str, operator: bool, password_stdin: bool
 @click.argument("username")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def change_staff_password(username: str, password_stdin: bool) -> None:
-    """A new password; whoever is signed in under this name is signed out."""
+    """A new password. Whoever is signed in under this name is signed out."""
     database_settings()
     from app.staff import change_login
 
@@ -83,7 +83,7 @@ def user() -> None:
 @click.argument("person")
 @click.option("--output", type=click.Path(dir_okay=False), help="A new file; standard output if not given.")
 def export_user(person: str, output: str | None) -> None:
-    """Everything that is kept about PERSON (email, phone number or id), as one JSON document."""
+    """Everything that is kept about a person, as JSON. PERSON is an email address, a phone number or an id."""
     settings = all_settings()
     from app.once import export_person
 
@@ -94,7 +94,11 @@ def export_user(person: str, output: str | None) -> None:
 @click.argument("person")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def erase_user(person: str, *, yes: bool) -> None:
-    """Erase PERSON (email, phone number or id) for good; refused while a wallet has money in it."""
+    """
+    Make a person nobody, for good, and keep the ledger.
+
+    Refused while a wallet has money in it. PERSON is an email address, a phone number or an id.
+    """
     settings = all_settings()
     from app.once import erase_person
 
@@ -108,7 +112,7 @@ def erase_user(person: str, *, yes: bool) -> None:
 @click.argument("who")
 @click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
 def block_user(who: str, reason: str) -> None:
-    """End all sessions of a person (phone, email or id) and let them sign in no more; money still reaches them."""
+    """Let a person in no more, and end all their sessions. WHO is an email address, a phone number or an id."""
     settings = database_settings()
     from app.blocking import block, shell
 
@@ -120,7 +124,7 @@ def block_user(who: str, reason: str) -> None:
 @click.argument("who")
 @click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
 def unblock_user(who: str, reason: str) -> None:
-    """Let a blocked person sign in again."""
+    """Let a blocked person sign in again. WHO is an email address, a phone number or an id."""
     settings = database_settings()
     from app.blocking import shell, unblock
 

@@ -36,10 +36,10 @@ def demo(url: str) -> None:
     try:
         with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
             _act(client)
-    except httpx.TransportError:
-        raise DemoFailed(f"No wallet answers at {url}: start one with `make serve`, or name it with --url.") from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise DemoFailed(f"{url} is not a URL such as http://127.0.0.1:8000.") from None
+    except httpx.TransportError:
+        raise DemoFailed(f"No wallet answers at {url}: start one with `make serve`, or name it with --url.") from None
 
 
 def _act(client: httpx.Client) -> None:

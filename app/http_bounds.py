@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
+from uuid_utils import uuid7
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.problems import CROWDED, MEDIA_TYPE, Problem, problem_type
@@ -27,34 +28,36 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """Who was told to come again in a second, and asks at once, is read so much later."""
 
 
-def _refusal(status: int, code: str, title: str, detail: str, *headers: tuple[bytes, bytes]) -> bytes:
-    """A whole answer. It names no `instance`: what was asked for is not known, or not looked at."""
-    body = msgspec.json.encode(
-        Problem(type=problem_type(code), title=title, status=status, detail=detail, instance="", code=code)
-    )
-    fields = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-        *ANSWER,
-        *headers,
-    ]
-    return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % field for field in fields), b"\r\n", body])
+def _problem(status: int, code: str, title: str, detail: str) -> Problem:
+    """It names no `instance`: what was asked for is not known, or not looked at."""
+    return Problem(type=problem_type(code), title=title, status=status, detail=detail, instance="", code=code)
 
 
-_NOT_HTTP = _refusal(400, "bad_request", "This is not a request.", "Expected HTTP/1.1 (RFC 9112).")
-_TOO_SLOW = _refusal(
+NOT_HTTP = _problem(400, "bad_request", "This is not a request.", "Expected HTTP/1.1 (RFC 9112).")
+TOO_SLOW = _problem(
     408, "request_timeout", "The request took too long to arrive.", "Nothing has happened. Send it again, in one piece."
 )
-_HEAD_TOO_LARGE = _refusal(
+HEAD_TOO_LARGE = _problem(
     431,
     "headers_too_large",
     "The headers are too large.",
     f"Send at most {HEADERS_MAX} headers of {HEAD_MAX_BYTES // 1024} KiB together.",
 )
-_FULL = _refusal(
-    503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.", (b"retry-after", b"1")
-)
+FULL = _problem(503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.")
+
+
+def _answer(problem: Problem, request_id: bytes | None = None) -> bytes:
+    """A whole answer, with an id of its own where the request has none yet."""
+    body = msgspec.json.encode(problem)
+    fields = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        *([(b"retry-after", b"1")] if problem.status == 503 else []),
+        *ANSWER,
+        (b"x-request-id", request_id or str(uuid7()).encode()),
+    ]
+    return b"".join([STATUS_LINE[problem.status], *(b"%s: %s\r\n" % field for field in fields), b"\r\n", body])
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -73,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     bounds = Bounds()
 
-    _instead: bytes | None = None  # what to answer to the request that is being read
+    _instead: Problem | None = None  # what to answer to the request that is being read
     _long_read = False
     # Of all requests so far; and of the one that comes in several pieces, what was not its body.
     _body_bytes = 0
@@ -93,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """One more, or one too many."""
         super().connection_made(transport)
         if len(self.connections) > self.bounds.connections_max:
-            self._refuse(_FULL)
+            self._refuse(FULL)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
@@ -109,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is there; raising makes uvicorn call `send_400_response`."""
         several = self._long_read or self._pieces_of is self.scope
         if len(self.headers) > HEADERS_MAX or (several and self._head_bytes() > HEAD_MAX_BYTES):
-            self._instead = _HEAD_TOO_LARGE
+            self._instead = HEAD_TOO_LARGE
             raise ValueError("the head is too large")
         super().on_headers_complete()
 
@@ -136,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What was sent can't be read."""
-        self._refuse(self._instead or _NOT_HTTP)
+        self._refuse(self._instead or NOT_HTTP)
 
     def look(self, now: float) -> bool:
         """Hang up on a client that has been too slow for too long; whether it was."""
@@ -160,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if now - self._awaited_since < self.bounds.request_seconds + bonus_seconds:
             return False
         if self.cycle is not None and self.cycle.scope is self.scope:
-            self._refuse(_TOO_SLOW)
+            self._refuse(TOO_SLOW)
         else:
             self.transport.close()
         return True
@@ -191,12 +194,12 @@ class BoundedProtocol(HttpToolsProtocol):
         body_bytes = self._body_bytes - self._body_bytes_begun
         if self._other_bytes > HEAD_MAX_BYTES + _FRAMING_MAX * body_bytes:
             in_body = self.cycle is not None and self.cycle.scope is self.scope
-            self._refuse(_NOT_HTTP if in_body else _HEAD_TOO_LARGE)
+            self._refuse(NOT_HTTP if in_body else HEAD_TOO_LARGE)
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _refuse(self, answer: bytes) -> None:
+    def _refuse(self, problem: Problem) -> None:
         """
         Answer in the place of the application, and hang up.
 
@@ -209,7 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self.transport.abort()
         elif cycle is None or cycle.response_complete:
-            self.transport.write(answer)
+            self.transport.write(_answer(problem))
             self.transport.close()
         elif cycle.scope is not self.scope:
             cycle.keep_alive = False
@@ -217,5 +220,6 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             cycle.disconnected = True  # whatever the application says now comes too late
             if not cycle.response_started:
-                self.transport.write(answer)
+                # The application has begun with it, and logs how it ends, under this id.
+                self.transport.write(_answer(problem, cycle.scope["state"].get("request_id")))
             self.transport.close()

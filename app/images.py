@@ -91,7 +91,7 @@ def media_route(folder: Path) -> HTTPRouteHandler:
         response_headers={
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
         },
     )
     async def media(name: FromPath[str]) -> File:

@@ -1,5 +1,6 @@
 """One HTTP process: a socket, the application behind it, and an end when its supervisor ends."""
 
+import asyncio
 import errno
 import gc
 import os
@@ -39,11 +40,16 @@ class Http(Struct, frozen=True, kw_only=True):
     """How long a process that was told to stop still accepts requests, while /health/ready sends proxies elsewhere."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` where a proxy or an origin is none: nobody would be trusted, and nobody told."""
-        for proxy in self.proxies:
-            ip_network(proxy)
-        for origin in self.origins:
-            check_origin(origin)
+        """Raises `ValueError`, with the setting, where a proxy or origin is none: nobody would be trusted, or told."""
+        for check, setting, parts in (
+            (ip_network, "TRUSTED_PROXIES", self.proxies),
+            (check_origin, "ALLOWED_ORIGINS", self.origins),
+        ):
+            for part in parts:
+                try:
+                    check(part)
+                except ValueError as error:
+                    raise ValueError(f"{setting}: {error}") from None
 
     @property
     def proxies(self) -> list[str]:
@@ -100,14 +106,20 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def serve_http(settings: "Settings", listener: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first."""
+    """
+    Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first.
+
+    Raises what `db.look` does: a sentence can be made of it, and of what uvicorn says of a start that failed none.
+    """
     import uvicorn
 
     from app.graceful_server import GracefulServer
     from app.http_bounds import Bounds
     from app.http_protocol import HttpProtocol
     from app.main import create_app
+    from db.look import look
 
+    asyncio.run(look(settings.pool.connect_timeout_seconds))
     app = create_app(settings)
     bounds = Bounds(request_seconds=settings.http.request_seconds, connections_max=settings.http.connections_max)
     config = uvicorn.Config(

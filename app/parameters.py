@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from litestar.params import FromPath, HeaderParameter
+from litestar.params import HeaderParameter, PathParameter
 
 from actors.refusals import WalletNotFound
 from app.problems import FieldError, ValidationFailed
 from app.queries import BIGINT_MAX
 
-WalletId = FromPath[str]
+WalletId = Annotated[str, PathParameter(description="The wallet's id, which is not its number.")]
 
 KEY_LENGTH_MAX = 255
 
@@ -29,6 +29,8 @@ IdempotencyKeyHeader = Annotated[
         ),
     ),
 ]
+
+INSTANT = {"format": "date-time", "examples": ["2026-11-23T12:00:00Z"]}
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 

@@ -121,7 +121,15 @@ class People:
                 )
         await self._messages.hasten(self._queue)
         # Known without asking: the person exists now, even if the database is lost before it can say so.
-        return UserView(id=registration.user_id, email=registration.email, phone_number=registration.phone_number)
+        return UserView(
+            id=registration.user_id,
+            email=registration.email,
+            phone_number=registration.phone_number,
+            first_name="",
+            last_name="",
+            profile_image=None,
+            wallets=[],
+        )
 
     async def sign_in(self, *, phone: str, password: str, visitor: Visitor, device: Device) -> TokenPair:
         """

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from actors.refusals import BulkRefused, Crowded, DatabaseUnavailable, InsufficientFunds, OutcomeUnknown, Refusal
 from app.request_log import CUT_OFF, route_of
+from app.words import explained
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
@@ -59,7 +60,7 @@ class ValidationFailed(Refusal):
 
     def __init__(self, *errors: FieldError, detail: str | None = None) -> None:
         self.errors = list(errors)
-        super().__init__(detail or "; ".join(f"{error.field or 'body'}: {error.message}" for error in errors))
+        super().__init__(detail or " ".join(f"{error.field or 'body'}: {error.message}" for error in errors))
 
 
 class UnsupportedMediaType(Refusal):
@@ -143,7 +144,12 @@ def _invalid_parameters(request: Request[Any, Any, Any], error: ValidationExcept
     extra = error.extra if isinstance(error.extra, list) else []
     if any(item.get("key") == "data" for item in extra):
         return refused(request, ValidationFailed(detail="A JSON body is needed."))
-    errors = [FieldError(field=_name(item), message=str(item.get("message", ""))) for item in extra]
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    wanted = {name: parameter.raw for name, parameter in parameters.items()}
+    errors = []
+    for item in extra:
+        _, message = explained(str(item.get("message", "")), str(item.get("key", "")), wanted)
+        errors.append(FieldError(field=_name(item), message=message))
     return refused(request, ValidationFailed(*errors, detail=None if errors else str(error.detail)))
 
 
@@ -163,10 +169,13 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         return problem_response(request, status=CUT_OFF, code="cut_off", title="The request was cut off.", detail="")
     if status >= 500:
         return _unexpected(request, error)
-    title = HTTPStatus(status).phrase
-    # Litestar's 405 details name internals; the Allow header is what helps.
-    detail = title if isinstance(error, MethodNotAllowedException) else str(error.detail) or title
     headers = dict(error.headers or {})
+    title = HTTPStatus(status).phrase
+    detail = str(error.detail) or title
+    if isinstance(error, MethodNotAllowedException):  # its detail names internals
+        title, detail = "This method is not for this address.", f"Use one of: {headers.get('allow', '')}."
+    elif detail == title and status == 404:
+        title, detail = "There is nothing here.", "Check the address. What there is, /docs tells."
     return problem_response(
         request, status=status, code=_CODES.get(status, "refused"), title=title, detail=detail, headers=headers
     )
@@ -181,14 +190,24 @@ def _in_doubt(request: Request[Any, Any, Any], _error: CommitInDoubt) -> Respons
     return refused(request, OutcomeUnknown())
 
 
+UNEXPECTED = Problem(
+    type=problem_type("internal_error"),
+    title="Something went wrong here.",
+    status=500,
+    detail="It has been logged under this answer's X-Request-ID.",
+    instance="",
+    code="internal_error",
+)
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("unexpected error in %s %s", request.method, route_of(request.scope), exc_info=error)
     return problem_response(
         request,
-        status=500,
-        code="internal_error",
-        title="Something went wrong here.",
-        detail="It has been logged under this answer's X-Request-ID.",
+        status=UNEXPECTED.status,
+        code=UNEXPECTED.code,
+        title=UNEXPECTED.title,
+        detail=UNEXPECTED.detail,
     )
 
 

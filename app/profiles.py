@@ -1,10 +1,10 @@
 """What people see of themselves, and how they change it."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from piccolo.columns import Column
 
 from app.auth import TokenInvalid
@@ -18,12 +18,12 @@ class UserView(Struct, frozen=True, kw_only=True):
     """A person as they see themselves. `profile_image` is a URL."""
 
     id: UUID
-    email: str
-    phone_number: str
-    first_name: str = ""
-    last_name: str = ""
-    profile_image: str | None = None
-    wallets: list[WalletView] = []
+    email: Annotated[str, Meta(examples=["ann@example.com"])]
+    phone_number: Annotated[str, Meta(examples=["+77011234567"])]
+    first_name: Annotated[str, Meta(examples=["Ann"])]
+    last_name: Annotated[str, Meta(examples=["Lee"])]
+    profile_image: Annotated[str | None, Meta(description="A URL.")]
+    wallets: list[WalletView]
 
 
 class ProfileChanges(Struct, frozen=True, kw_only=True):

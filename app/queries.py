@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from actors.money import Currency
 from actors.orders import Receipt
 from actors.refusals import WalletNotFound
-from app.bodies import NO_CONTROLS
+from app.words import NO_CONTROLS
 from db.rows import TransactionRow
 from db.tables import Wallet
 
@@ -42,7 +42,7 @@ class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
 
     id: int
     wallet_number: Number
-    name: str
+    name: Annotated[str, Meta(examples=["Groceries"])]
     amount: Amount
     amount_currency: Currency
     is_active: bool

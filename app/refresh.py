@@ -32,8 +32,8 @@ class TokenPair(Struct, frozen=True, kw_only=True):
 
     access: str
     refresh: str
+    token_type: Literal["Bearer"]
     expires_in: int
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the name of a scheme
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -169,7 +169,8 @@ async def _issue(tokens: Tokens, user_id: UUID, *, family: UUID, signed_in_at: d
         )
     )
     access = tokens.access(user_id, family)
-    return TokenPair(access=access, refresh=refresh, expires_in=tokens.lifetimes.access_seconds)
+    seconds = tokens.lifetimes.access_seconds
+    return TokenPair(access=access, refresh=refresh, token_type="Bearer", expires_in=seconds)  # noqa: S106 - a scheme
 
 
 def _digest(refresh: str) -> str:

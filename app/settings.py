@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, ValidationError
 from msgspec.structs import FieldInfo, fields
+from phonenumbers import SUPPORTED_REGIONS
 
 from actors.bank import Limits
 from actors.locks import Lease
@@ -34,6 +35,7 @@ SCHEMES = {
     "DATABASE_URL": ("postgresql", "postgres"),
     "REDIS_URL": ("redis", "rediss", "unix"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https"),
+    "WALLET_PUBLIC_URL": ("https", "http"),
 }
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Libraries read these by themselves. What they switch on shows strangers our stack, or stops for a debugger.
@@ -112,6 +114,10 @@ def load_settings(
         url = environ.get(name)
         if url and urlsplit(url).scheme not in schemes:
             raise SettingsError(f"{name} must begin with {schemes[0]}:// (its value is not shown here).")
+    if settings.phone_region not in SUPPORTED_REGIONS:
+        raise SettingsError(
+            f"WALLET_PHONE_REGION must be a country's two letters, such as KZ, not {settings.phone_region!r}."
+        )
     if not settings.development:
         _refuse_in_production(settings, environ)
     return settings
@@ -128,7 +134,7 @@ def _read(struct: type[Struct], prefix: str, environ: Mapping[str, str]) -> Any:
     try:
         return struct(**values)
     except ValueError as error:  # a struct's own __post_init__
-        raise SettingsError(f"{prefix}*: {error}") from None
+        raise SettingsError(f"{prefix}{error}") from None
 
 
 def _variable(field: FieldInfo, prefix: str) -> str:

@@ -16,7 +16,7 @@ class HealthController(Controller):
     tags = ["Health"]
     security: list[dict[str, list[str]]] = [{}]  # no token is needed; an empty list would be left out
 
-    @get("/live", summary="Is the process alive?")
+    @get("/live", summary="Is the process alive?", response_description="It is.")
     async def live(self) -> dict[str, str]:
         """Answers as long as the process can."""
         return {"status": "ok"}
@@ -24,6 +24,7 @@ class HealthController(Controller):
     @get(
         "/ready",
         summary="Is everything there?",
+        response_description="It serves: `ok`, or `degraded` where something is missing but the database.",
         responses={503: ResponseSpec(Readiness, description=DOWN, generate_examples=False)},
     )
     async def ready(self, lookout: NamedDependency[Lookout]) -> Response[Readiness]:

@@ -29,7 +29,7 @@ from app.auth import SIGNED_OUT, Caller, signed_in
 from app.bodies import PlainText, amount_field
 from app.history import history
 from app.limits import RateLimited
-from app.parameters import IdempotencyKeyHeader, WalletId, instant, wallet_id_in
+from app.parameters import INSTANT, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
 from app.payment_handler import PaymentHandler
 from app.payment_limits import PaymentLimits
 from app.problems import BAD_BODY, ValidationFailed, problems
@@ -151,6 +151,7 @@ class PaymentsController(Controller):
     @get(
         "/transactions",
         summary="A wallet's history",
+        response_description="A page of the history.",
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def transactions(
@@ -159,8 +160,8 @@ class PaymentsController(Controller):
         id: WalletId,
         limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many, at most 200.")] = 50,
         operation_type: FromQuery[OperationType | None] = None,
-        since: Annotated[str | None, QueryParameter(description="ISO 8601 with time zone; inclusive.")] = None,
-        until: Annotated[str | None, QueryParameter(description="ISO 8601 with time zone; exclusive.")] = None,
+        since: Annotated[str | None, QueryParameter(description="From this instant on.", schema_extra=INSTANT)] = None,
+        until: Annotated[str | None, QueryParameter(description="Before this instant.", schema_extra=INSTANT)] = None,
         cursor: Annotated[str | None, QueryParameter(description="From the `Link` header of the page before.")] = None,
     ) -> Response[list[TransactionView]]:
         """The wallet's transactions, newest first. `Link: <…>; rel="next"` (RFC 8288) leads to the next page."""

@@ -50,7 +50,7 @@ async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
     """
     media_type = request.content_type[0]
     if media_type in ("", "application/json"):
-        return decode(await _json(request), UpdatePersonalInfo).changes()
+        return _from_json(await _json(request)).changes()
     if media_type == "multipart/form-data":
         with request.app.state.large_bodies.room(request, bytes_max=FORM_BYTES_MAX):
             return await _from_form(request)
@@ -64,6 +64,16 @@ async def _json(request: Request[Any, Any, Any]) -> bytes:
         if len(body) > ORDINARY_BYTES:  # two names need no more than any other JSON
             raise ContentTooLarge()
     return body
+
+
+def _from_json(body: bytes) -> UpdatePersonalInfo:
+    try:
+        return decode(body, UpdatePersonalInfo)
+    except ValidationFailed as refusal:
+        if [error.field for error in refusal.errors] == ["profile_image"]:
+            message = "Send an image as a file, in multipart/form-data. In JSON null removes it."
+            raise ValidationFailed(FieldError(field="profile_image", message=message)) from None
+        raise
 
 
 async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:

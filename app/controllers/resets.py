@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from app.bodies import PlainText
 from app.codes import InvalidCode, Session
-from app.controllers.users import ANY_BODY, PUBLIC, Asked, Code, Password, Phone, limited, visitor_of
+from app.controllers.users import ANY_BODY, PUBLIC, WAITING, YOU, Asked, Code, Password, Phone, limited, visitor_of
 from app.limits import RateLimited
 from app.people import People
 from app.problems import FieldError, ValidationFailed, problems
@@ -38,7 +38,13 @@ class ResetsController(Controller):
     path = "/users/password/reset"
     tags = ("Users",)
 
-    @post("/", security=PUBLIC, summary="Start a reset of password", responses=problems(*ANY_BODY, RateLimited))
+    @post(
+        "/",
+        security=PUBLIC,
+        summary="Start a reset of password",
+        response_description=WAITING,
+        responses=problems(*ANY_BODY, RateLimited),
+    )
     async def reset_password(
         self, request: Asked, data: JSONBody[ResetPassword], people: NamedDependency[People]
     ) -> Response[Session]:
@@ -58,6 +64,7 @@ class ResetsController(Controller):
         "/verify",
         security=PUBLIC,
         summary="Finish a reset of password",
+        response_description=YOU,
         responses=problems(*ANY_BODY, InvalidCode, RateLimited),
     )
     async def verify_reset(

@@ -1,12 +1,13 @@
 """`/users/sessions/` and `/users/token/revoke/`: where somebody is signed in, and signing out."""
 
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody, PathParameter
 from msgspec import Struct
 
 from actors.refusals import DatabaseUnavailable
@@ -30,6 +31,9 @@ _EXAMPLE = Example(
         }
     ],
 )
+
+
+SessionId = Annotated[UUID, PathParameter(description="The session's id, from the list.")]
 
 
 class TokenRevoke(Struct, frozen=True):
@@ -103,6 +107,6 @@ class SessionsController(Controller):
         summary="End a session",
         responses=problems(ValidationFailed, *SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
     )
-    async def end_session(self, request: Asked, id: FromPath[UUID], people: NamedDependency[People]) -> None:
+    async def end_session(self, request: Asked, id: SessionId, people: NamedDependency[People]) -> None:
         """Its tokens are refused from now on, by every process within seconds. It may be the one that asks."""
         await people.sessions.end(request.user, id)

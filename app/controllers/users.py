@@ -25,6 +25,9 @@ from app.sessions import device_of
 # In the OpenAPI document: no token is needed.
 PUBLIC: list[dict[str, list[str]]] = [{}]
 
+WAITING = "A session, which waits for its code for `expires_in` seconds."
+YOU = "Who you are, with your wallets."
+
 ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 
 T = TypeVar("T")
@@ -82,12 +85,24 @@ class UsersController(Controller):
     path = "/users"
     tags = ("Users",)
 
-    @get("/", summary="Your profile", before_request=signed_in, responses=problems(*SIGNED_OUT, DatabaseUnavailable))
+    @get(
+        "/",
+        summary="Your profile",
+        before_request=signed_in,
+        response_description=YOU,
+        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
+    )
     async def profile(self, request: Asked, people: NamedDependency[People]) -> UserView:
         """Who you are, with your wallets."""
         return await people.profiles.view(request.user.user_id)
 
-    @post("/create", security=PUBLIC, summary="Start a registration", responses=problems(*ANY_BODY, RateLimited))
+    @post(
+        "/create",
+        security=PUBLIC,
+        summary="Start a registration",
+        response_description=WAITING,
+        responses=problems(*ANY_BODY, RateLimited),
+    )
     async def create(
         self, request: Asked, data: JSONBody[CreateUser], people: NamedDependency[People]
     ) -> Response[Session]:
@@ -107,6 +122,7 @@ class UsersController(Controller):
         "/verify",
         security=PUBLIC,
         summary="Finish a registration",
+        response_description="The new user.",
         responses=problems(*ANY_BODY, InvalidCode, UserExists, RateLimited),
     )
     async def verify(
@@ -121,6 +137,7 @@ class UsersController(Controller):
         "/token/create",
         security=PUBLIC,
         summary="Sign in",
+        response_description="Tokens. The access token is good for `expires_in` seconds.",
         responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
     )
     async def create_token(
@@ -145,6 +162,7 @@ class UsersController(Controller):
         "/token/refresh",
         security=PUBLIC,
         summary="Exchange a refresh token",
+        response_description="The next pair. The access token is good for `expires_in` seconds.",
         responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
     )
     async def refresh_token(
@@ -160,6 +178,7 @@ class UsersController(Controller):
     @post(
         "/password/update",
         summary="Start a change of password",
+        response_description=WAITING,
         before_request=signed_in,
         responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
@@ -178,6 +197,7 @@ class UsersController(Controller):
     @patch(
         "/password/verify",
         summary="Finish a change of password",
+        response_description=YOU,
         before_request=signed_in,
         responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
@@ -196,6 +216,7 @@ class UsersController(Controller):
     @patch(
         "/update",
         summary="Change your profile",
+        response_description=YOU,
         before_request=signed_in,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,

@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from actors.money import Currency
 from actors.refusals import DatabaseUnavailable, WalletNotFound
 from app.auth import SIGNED_OUT, Caller, signed_in
-from app.bodies import NOT_BLANK
 from app.parameters import WalletId, wallet_id_in
 from app.problems import BAD_BODY, ValidationFailed, problems
 from app.queries import WalletView, wallet_of, wallets_of
 from app.wallets import WalletExists, open_wallet, rename_wallet
+from app.words import NOT_BLANK
 
 WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
 
@@ -38,7 +38,12 @@ class WalletsController(Controller):
     tags = ["Wallets"]
     before_request = staticmethod(signed_in)
 
-    @get("/", summary="List your wallets", responses=problems(*SIGNED_OUT, DatabaseUnavailable))
+    @get(
+        "/",
+        summary="List your wallets",
+        response_description="Your wallets, at most one in a currency.",
+        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
+    )
     async def list_wallets(self, request: Request[Caller, Any, Any]) -> list[WalletView]:
         """All wallets of the caller, in the order in which they were opened."""
         return await wallets_of(request.user.user_id)
@@ -60,6 +65,7 @@ class WalletsController(Controller):
     @get(
         "/{id:str}",
         summary="Look at a wallet",
+        response_description="The wallet.",
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def get_wallet(self, request: Request[Caller, Any, Any], id: WalletId) -> WalletView:
@@ -69,6 +75,7 @@ class WalletsController(Controller):
     @patch(
         "/{id:str}/update",
         summary="Rename a wallet",
+        response_description="The wallet, with the name that it has now.",
         responses=problems(*BAD_BODY, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def update_wallet(

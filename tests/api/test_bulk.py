@@ -167,8 +167,8 @@ async def test_what_is_not_valid_is_named_by_its_place_and_nothing_happens(clien
     mine, his, _ = await cast(client)
     good = {"wallet_number": his.number, "amount": "1"}
     for bad, field in (
-        ({"amount": "1"}, "transfers[1]"),
-        ({"wallet_number": his.number}, "transfers[1]"),
+        ({"amount": "1"}, "transfers[1].wallet_number"),
+        ({"wallet_number": his.number}, "transfers[1].amount"),
         (good | {"amount": "1e3"}, "transfers[1].amount"),
         (good | {"amount": -1}, "transfers[1].amount"),
         (good | {"amount": None}, "transfers[1].amount"),
@@ -180,7 +180,7 @@ async def test_what_is_not_valid_is_named_by_its_place_and_nothing_happens(clien
         assert [error["field"] for error in problem["errors"]] == [field]
     for body, field in (
         ({"transfers": good}, "transfers"),
-        ({}, ""),
+        ({}, "transfers"),
         ({"transfers": [good], "atomic": "yes"}, "atomic"),
         ({"transfers": [good], "atomic": None}, "atomic"),
     ):

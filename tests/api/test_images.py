@@ -183,3 +183,10 @@ async def test_both_media_types_are_described(client: httpx.AsyncClient) -> None
     document = (await client.get("/docs/openapi.json")).json()
     operation = next(path for name, path in document["paths"].items() if name.strip("/") == "users/update")["patch"]
     assert operation["requestBody"]["content"].keys() == {"application/json", "multipart/form-data"}
+
+
+async def test_who_sends_an_address_is_told_how_to_send_an_image(client: httpx.AsyncClient, ann: Member) -> None:
+    body = {"profile_image": "https://images.example/ann.png"}
+    answer = await client.patch("/users/update/", json=body, headers=ann.headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+    assert "multipart/form-data" in answer.json()["errors"][0]["message"]

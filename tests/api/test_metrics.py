@@ -98,7 +98,8 @@ async def test_the_orders_of_a_bulk_are_counted_each_by_what_came_of_it(client: 
         assert rise(before, after, "wallet_orders_total", f"transfer {outcome}") == orders, outcome
     assert rise(before, after, "wallet_batch_orders_sum") == 10
     assert rise(before, after, "wallet_batch_orders_count") == rise(before, after, "wallet_mailbox_seconds_count") == 3
-    assert after["wallet_mailbox_orders", ""] == 0
+    while (await ask(client))["wallet_mailbox_orders", ""]:
+        pass  # the bank looks ten times a second
     # Nobody's wallet, number or key is a label.
     assert not any(secret in labels for _, labels in after for secret in (one.number, str(one.id), "rent"))
 

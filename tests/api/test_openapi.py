@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.members import Member
 from tests.persons import register
 
 Document = dict[str, Any]
@@ -73,15 +75,16 @@ async def test_every_operation_is_described_with_its_success_and_its_problems(do
         successes = {status for status in operation["responses"] if status.startswith("2")}
         assert successes == ({"201", "207"} if path.endswith("/transfers") else successes & {"200", "201", "204"}), name
         assert len(successes - {"207"}) == 1, name
-        for status, response in operation["responses"].items():
-            assert response["description"], name
+        for status, said in operation["responses"].items():
+            response = resolve(document, said)
+            assert response["description"] != HTTPStatus(int(status)).description or status == "204", name
             if status == "204":
                 assert "content" not in response, name
                 continue
             ((media_type, content),) = response["content"].items()
             schema = resolve(document, content["schema"])
             assert schema, name
-            if status.startswith("2") or path.startswith("/health"):
+            if status.startswith("2") or (path, status) == ("/health/ready", "503"):
                 assert media_type == "application/json", name
             else:
                 assert media_type == "application/problem+json", f"{name} {status}"
@@ -98,6 +101,62 @@ async def test_every_operation_is_described_with_its_success_and_its_problems(do
         assert declared == set(re.findall(r"{(\w+)}", path)), name
         for parameter in operation.get("parameters", []):
             assert parameter["schema"], name
+            assert parameter.get("description") or parameter["schema"].get("enum"), f"{name} {parameter['name']}"
+
+
+async def test_it_tells_what_is_answered_before_a_handler_and_in_which_headers(document: Document) -> None:
+    for method, path, operation in operations(document):
+        name = f"{method} {path}"
+        assert {"431", "500"} <= operation["responses"].keys(), name
+        assert ("requestBody" in operation) == ("408" in operation["responses"]), name
+        for status, said in operation["responses"].items():
+            response = resolve(document, said)
+            for header in response["headers"].values():
+                assert resolve(document, header)["schema"], name
+            wanted = {"401": {"WWW-Authenticate"}, "429": {"Retry-After", "RateLimit"}, "503": {"Retry-After"}}
+            assert {"X-Request-ID"} | wanted.get(status, set()) <= response["headers"].keys(), f"{name} {status}"
+            for content in response.get("content", {}).values():
+                for example in content.get("examples", {}).values():
+                    instance = example["value"].get("instance") if isinstance(example["value"], dict) else None
+                    assert not instance or re.fullmatch(path.replace("{id}", "[0-9a-f-]+"), instance), (
+                        f"{name} {status}"
+                    )
+
+
+async def test_the_headers_of_answers_are_told(document: Document, client: httpx.AsyncClient, ann: Member) -> None:
+    told = document["components"]["headers"].keys()
+    wallet = (await client.post("/users/wallets/create/", json={}, headers=ann.headers)).json()
+    one = {"amount": "1"}
+    sent = {"wallet_number": "0000000000", **one}
+    credentials = {"phone_number": ann.user["phone_number"], "password": ann.password}
+    key = {"Idempotency-Key": "once"}
+    asked: list[tuple[str, str, Document, set[str]]] = [
+        ("POST", "/users/wallets/{id}/deposit", {"json": one, "headers": key}, set()),
+        ("POST", "/users/wallets/{id}/deposit", {"json": one, "headers": key}, {"Idempotent-Replayed"}),
+        ("POST", "/users/wallets/{id}/deposit", {"json": one}, set()),
+        ("POST", "/users/wallets/{id}/transfers", {"json": {"transfers": [sent]}}, set()),
+        ("GET", "/users/wallets/{id}/transactions", {"params": {"limit": 1}}, {"Link"}),
+        ("POST", "/users/token/create", {"json": credentials}, {"RateLimit", "RateLimit-Policy"}),
+        ("POST", "/users/token/revoke", {"json": {"refresh": "none"}}, set()),
+        ("GET", "/users/wallets/{id}", {"headers": {"Authorization": "Bearer none"}}, {"WWW-Authenticate"}),
+    ]
+    for method, path, options, wanted in asked:
+        headers = ann.headers | options.pop("headers", {})
+        answer = await client.request(method, path.format(id=wallet["id"]), headers=headers, **options)
+        described = resolve(document, document["paths"][path][method.lower()]["responses"][str(answer.status_code)])
+        found = {name for name in told if name in answer.headers}
+        assert found == {"X-Request-ID"} | wanted, f"{method} {path}: {answer.text}"
+        assert found <= described["headers"].keys(), f"{method} {path}"
+
+
+async def test_amounts_and_instants_are_told_as_such(document: Document) -> None:
+    told = document["components"]["schemas"]["TransactionView"]["properties"]
+    for name in ("amount", "received_amount", "balance_after"):
+        assert (told[name]["type"], told[name]["format"]) == ("string", "decimal")
+    assert told["created_at"]["format"] == "date-time"
+    parameters = document["paths"]["/users/wallets/{id}/transactions"]["get"]["parameters"]
+    instants = {each["name"] for each in parameters if each["schema"].get("format") == "date-time"}
+    assert instants == {"since", "until"}
 
 
 async def test_it_says_which_routes_want_a_token(document: Document, client: httpx.AsyncClient) -> None:
@@ -138,7 +197,7 @@ async def test_the_answers_have_the_described_members(document: Document, client
             schema, body = resolve(document, schema["items"]), body[0]
         assert schema["type"] == "object"
         if "properties" in schema:
-            assert set(schema["required"]) <= body.keys() <= schema["properties"].keys(), path
+            assert set(schema["required"]) == body.keys() == schema["properties"].keys(), path
 
 
 async def test_what_is_not_for_the_public_is_left_out(document: Document, client: httpx.AsyncClient) -> None:

@@ -114,6 +114,12 @@ class TestOrdinary:
             refusal(await case(scene), STATUSES[code], code)
 
 
+async def test_who_asks_in_the_wrong_place_is_told_where_to_look(client: httpx.AsyncClient) -> None:
+    assert "/docs" in refusal(await client.get("/no/such/route"), 404, "not_found")["detail"]
+    answer = await client.put("/users/")
+    assert answer.headers["Allow"] in refusal(answer, 405, "method_not_allowed")["detail"]
+
+
 def test_no_refusal_is_without_a_case() -> None:
     known = {kind.code for kind in kinds(Refusal)}
     elsewhere = {"rates_unavailable", "database_unavailable"}  # what is missing then is missing for a whole class

@@ -187,6 +187,9 @@ def test_a_second_one_in_the_folder_is_refused_and_the_first_unharmed(folder: Pa
         assert addresses(folder).keys() == {"DATABASE_URL", "REDIS_URL"}
 
 
+GONE = {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x", "REDIS_URL": "redis://:hidden-word@127.0.0.1:1/0"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "sentence"),
     [
@@ -196,7 +199,9 @@ def test_a_second_one_in_the_folder_is_refused_and_the_first_unharmed(folder: Pa
         (("worker",), {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "REDIS_URL is missing"),
         (("migrate",), {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
         (("audit",), {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (("api", "--port", "0"), GONE, "PostgreSQL does not answer"),
         (("demo", "--url", "http://127.0.0.1:1"), {}, "No wallet answers"),
+        (("demo", "--url", "127.0.0.1:1"), {}, "is not a URL"),
     ],
 )
 def test_what_a_user_can_mend_is_one_sentence(
@@ -219,7 +224,8 @@ def test_a_database_that_is_there_but_not_ours_is_told_from_one_that_does_not_an
         (there._replace(path="/nowhere"), "PostgreSQL does not let us in"),
         (there._replace(netloc=there.netloc.replace(there.password or "", "hidden-word")), "does not let us in"),
     ):
-        refused = run(folder, "audit", DATABASE_URL=address.geturl())
-        assert is_one_sentence(refused), refused.stderr
-        assert sentence in refused.stderr
-        assert "hidden-word" not in refused.stderr
+        for command in (("audit",), ("api", "--port", "0")):
+            refused = run(folder, *command, DATABASE_URL=address.geturl(), REDIS_URL=GONE["REDIS_URL"])
+            assert is_one_sentence(refused), refused.stderr
+            assert sentence in refused.stderr
+            assert "hidden-word" not in refused.stderr

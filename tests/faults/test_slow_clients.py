@@ -65,13 +65,15 @@ def test_a_hundred_that_never_finish_hold_nobody_up_and_are_gone(api: RealServer
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(connect(api))) for _ in range(40)]
         heads = [stack.enter_context(closing(connect(api, HEAD + b"X-Slow: "))) for _ in range(30)]
-        bodies = [stack.enter_context(closing(connect(api, HEAD + b"Content-Length: 9\r\n\r\n{"))) for _ in range(30)]
+        begun = HEAD + b"X-Request-ID: mine\r\nContent-Length: 9\r\n\r\n{"
+        bodies = [stack.enter_context(closing(connect(api, begun))) for _ in range(30)]
         assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
         assert [said_until_closed(each) for each in (*silent, *heads)] == [b""] * 70
         for each in bodies:
             head, _, body = said_until_closed(each).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 408 ")
             assert b"\r\ncontent-type: application/problem+json\r\n" in head
+            assert b"\r\nx-request-id: mine" in head
             assert b'"code":"request_timeout"' in body
     assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
 
@@ -121,6 +123,7 @@ def test_there_are_so_many_connections_and_no_more(api: RealServer) -> None:
         said = said_until_closed(stack.enter_context(closing(connect(api))))
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in said
+        assert b"\r\nx-request-id: " in said
         assert [said_until_closed(each) for each in kept] == [b""] * CONNECTIONS_MAX
     assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
 

@@ -83,6 +83,8 @@ def test_other_peoples_variables_are_none_of_our_business() -> None:
         ("WALLET_SMTP_TLS", "yes", "one of none, starttls, implicit"),
         ("DATABASE_URL", "mysql://u:hidden-word@db/wallet", "postgresql://"),
         ("REDIS_URL", "hidden-word", "redis://"),
+        ("WALLET_PUBLIC_URL", "wallet.example", "https://"),
+        ("WALLET_PHONE_REGION", "kz", "two letters, such as KZ, not 'kz'"),
     ],
 )
 def test_a_bad_value_is_told_with_its_variable_and_what_is_expected(name: str, value: str, said: str) -> None:
@@ -158,7 +160,7 @@ def test_what_is_no_address_is_no_proxy() -> None:
     trusted = load_settings(URLS | {"WALLET_HTTP_TRUSTED_PROXIES": "10.1.2.3, 172.16.0.0/12,fd00::/8,"}).http.proxies
     assert trusted == ["10.1.2.3", "172.16.0.0/12", "fd00::/8"]
     for nobody in ("*", "proxy", "10.1.2.3/8"):
-        assert "WALLET_HTTP_" in refusal(URLS | {"WALLET_HTTP_TRUSTED_PROXIES": nobody})
+        assert "WALLET_HTTP_TRUSTED_PROXIES: " in refusal(URLS | {"WALLET_HTTP_TRUSTED_PROXIES": nobody})
 
 
 def test_the_environment_wins_over_a_file_and_a_file_over_a_running_server(
