@@ -120,6 +120,7 @@ class Locks:
         self._asked: set[int] = set()  # wallets that Redis is being asked for
         self._woken: set[int] = set()  # those of them whose wake-up came before the answer that they are missed
         self._releases: set[asyncio.Task[None]] = set()
+        self._unsure: list[tuple[Collection[int], str]] = []  # Redis may hold these for us, but did not answer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -155,6 +156,7 @@ class Locks:
                 missed.update(ids[position - 1] for position in positions)
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
+            self._unsure.append((wallet_ids, token))
             return "", set()
         finally:
             self._asked.difference_update(wallet_ids)
@@ -184,12 +186,12 @@ class Locks:
         self.on_freed(wallet_ids)
 
     async def _release_now(self, wallet_ids: Collection[int], token: str) -> None:
-        # A release that fails is no harm: the lease ends by itself.
         try:
             for ids in self._by_shard(wallet_ids):
                 await self._releasing.run(_RELEASE, 1, self._prefix(ids), token, _CHANNEL, _in_one_string(ids))
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
+            self._unsure.append((wallet_ids, token))
 
     async def _listen(self) -> None:
         with suppress(RedisError, OSError, TimeoutError):
@@ -206,15 +208,21 @@ class Locks:
         if self.degraded:
             with suppress(RedisError, OSError, TimeoutError):
                 await self._taking.ask("PING")
-                self.degraded = False
-                signals.degraded(False)
-                log.warning("Redis is back: wallets are locked across processes again")
+                self._resume()
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:
             self.degraded = True
             signals.degraded(True)
             log.warning("Redis is gone (%s): money moves on row locks alone until it is back", type(error).__name__)
+
+    def _resume(self) -> None:
+        self.degraded = False
+        signals.degraded(False)
+        log.warning("Redis is back: wallets are locked across processes again")
+        unsure, self._unsure = self._unsure, []
+        for wallet_ids, token in unsure:  # or others would wait until the lease ends
+            self.release_soon(wallet_ids, token)
 
     def _by_shard(self, wallet_ids: Iterable[int]) -> Iterable[list[int]]:
         shards: defaultdict[int, list[int]] = defaultdict(list)

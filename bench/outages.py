@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 from msgspec import Struct
@@ -28,14 +28,14 @@ _PARTS = {"Valkey": "redis", "PostgreSQL": "database"}
 How = Literal["killed", "stopped"]
 """Killed, and started again; or all its processes stopped, so that it takes connections and answers nothing."""
 
-_OUTAGES: tuple[tuple[str, How], ...] = (("Valkey", "killed"), ("PostgreSQL", "killed"), ("PostgreSQL", "stopped"))
+_OUTAGES: tuple[tuple[str, How], ...] = tuple((server, how) for server in _PARTS for how in get_args(How))
 
 
 @benchmark
 @connections_option(64)
 @wallets_option(10_000)
 def outages(stage: Stage, connections: tuple[int, ...], wallets: int) -> None:
-    """Redis and PostgreSQL killed under load, PostgreSQL silent, and five times as many clients as orders may wait."""
+    """Redis and PostgreSQL killed and silent under load, and five times as many clients as orders may wait."""
     stage.settle(wallets)
     with ProcessPoolExecutor(1, get_context("spawn")) as clients:  # what they cost must not hold up who watches
         for number in connections:

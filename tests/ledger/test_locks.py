@@ -1,8 +1,10 @@
 """Locks across processes: fair, never for longer than their lease, and no condition for money to move."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
@@ -264,8 +266,26 @@ def valkey(tmp_path: Path) -> Iterator[tuple[Server, str]]:
         yield servers.running[0], servers.redis_url
 
 
-async def test_money_moves_while_redis_is_gone_and_locks_resume_when_it_is_back(
-    database: str, valkey: tuple[Server, str]
+def _kill(server: Server) -> None:
+    assert server.process
+    server.process.kill()
+    server.process.wait()
+
+
+def _stop(server: Server) -> None:
+    """It takes connections, and answers nothing."""
+    assert server.process
+    os.kill(server.process.pid, signal.SIGSTOP)
+
+
+def _continue(server: Server) -> None:
+    assert server.process
+    os.kill(server.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("go", "come"), [(_kill, Server.start), (_stop, _continue)], ids=["gone", "silent"])
+async def test_money_moves_while_redis_is_away_and_locks_resume_when_it_is_back(
+    database: str, valkey: tuple[Server, str], go: Callable[[Server], None], come: Callable[[Server], None]
 ) -> None:
     server, url = valkey
     lease = Lease(probe_seconds=0.05)
@@ -281,12 +301,10 @@ async def test_money_moves_while_redis_is_gone_and_locks_resume_when_it_is_back(
 
         crowd = [asyncio.create_task(traffic()) for _ in range(8)]
         for _ in range(2):
-            assert server.process
-            server.process.kill()
-            server.process.wait()
+            go(server)
             await until(lambda: _are(both, degraded=True))
             assert len(receipts(await answers([bank.perform(alice.deposit("1.00")) for bank in both]))) == 2
-            server.start()
+            come(server)
             await until(lambda: _are(both, degraded=False))
         stop.set()
         await asyncio.wait_for(asyncio.gather(*crowd), 30)
@@ -308,9 +326,7 @@ async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, st
     server, url = valkey
     lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, probe_seconds=0.05)
     async with two(url, lease) as (left, right):
-        assert server.process
-        server.process.kill()
-        server.process.wait()
+        _kill(server)
         await left.take([1])
         await right.take([1])
         server.start()
@@ -322,6 +338,27 @@ async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, st
         assert (await take(right, 1))[1] == {1}
         left.release_soon([1], token)
         assert await woken.wait() == [{1}]
+
+
+async def test_what_a_silent_redis_was_asked_for_does_not_stay_locked_once_it_has_heard_of_it(
+    valkey: tuple[Server, str],
+) -> None:
+    server, url = valkey
+    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, probe_seconds=0.05)
+    async with two(url, lease) as (left, right):
+        token, _ = await take(left, 1)
+        _stop(server)
+        assert await left.take([2, 3]) == ("", set())
+        await left._release_now([1], token)
+        _continue(server)
+        await until(partial(_is_back, left))
+
+        async def can_be_had() -> bool:
+            token, missed = await take(right, 1, 2, 3)
+            await right._release_now({1, 2, 3} - missed, token)
+            return not missed
+
+        await until(can_be_had)
 
 
 async def _is_back(locks: Locks) -> bool:

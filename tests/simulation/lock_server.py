@@ -1,6 +1,7 @@
 """A lock server that runs the real scripts, forgets, and goes away. What it is asked is executed at once and alone."""
 
 import asyncio
+from collections.abc import Callable
 from hashlib import sha1
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ class LockServer:
         self.world = world
         self.up = True
         self.hangs = False
+        self.unread: list[Callable[[], None]] = []
         self.life = 0  # connections to an earlier life are broken
         self.channels: dict[str, list[Listener]] = {}
         self._values: dict[str, tuple[str, float]] = {}  # and when they expire
@@ -68,6 +70,13 @@ class LockServer:
         self.channels.clear()
         if forget:
             self._values.clear()
+
+    def go_on(self) -> None:
+        """It does not hang any more, and reads what it was sent meanwhile."""
+        self.hangs = False
+        unread, self.unread = self.unread, []
+        for arrive in unread:
+            arrive()
 
     def _run(self, digest: str, arguments: list[Any]) -> Any:
         number, *rest = map(str, arguments)

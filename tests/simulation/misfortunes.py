@@ -54,7 +54,7 @@ def lock_server_killed(town: Town) -> None:
 def lock_server_hangs(town: Town) -> None:
     """It does not answer for a while."""
     town.lock_server.hangs = True
-    town.world.later(town.world.between(0.01, 3.0), setattr, town.lock_server, "hangs", False)
+    town.world.later(town.world.between(0.01, 3.0), town.lock_server.go_on)
 
 
 def database_killed(town: Town) -> None:

@@ -76,7 +76,8 @@ class Connection:
             server = self._redis.server
             if not server.up or server.life != life:
                 return lose(answer, Disconnected("connection closed by server"))
-            if server.hangs:
+            if server.hangs:  # it reads when it goes on, whoever has stopped waiting by then
+                server.unread.append(arrive)
                 return None
             try:
                 result = server.execute(command)

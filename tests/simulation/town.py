@@ -166,7 +166,8 @@ class Town:
         self.world.note("fine weather")
         for name, value in vars_of(Weather(slow_seconds=0.002)):
             setattr(self.weather, name, value)
-        self.lock_server.up, self.lock_server.hangs = True, False
+        self.lock_server.up = True
+        self.lock_server.go_on()
         self.database.up, self.database.silent = True, False
         for branch in self.branches:
             branch.thaw()
