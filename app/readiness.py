@@ -129,9 +129,21 @@ class Lookout:
 
 
 async def _reachable(question: Any) -> Finding:
+    asked = asyncio.ensure_future(question)
+    asked.add_done_callback(_look_at)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await question
+        answered, _ = await asyncio.wait([asked], timeout=ANSWER_SECONDS)
+        if answered:
+            asked.result()
+            return Finding(status="ok")
     except (*UNAVAILABLE, RedisError):
-        return Finding(status="down", detail="It does not answer.")
-    return Finding(status="ok")
+        pass
+    finally:
+        asked.cancel()  # without waiting for it: asyncpg, hanging up, waits for the server once more
+    return Finding(status="down", detail="It does not answer.")
+
+
+def _look_at(asked: asyncio.Future[Any]) -> None:
+    """Or its error would be logged as one that nobody has looked at."""
+    if not asked.cancelled():
+        asked.exception()

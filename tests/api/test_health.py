@@ -1,5 +1,7 @@
 """Whether the process lives, and whether what it needs is there, each by name."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -7,7 +9,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from app import readiness
+from app.proof.cable import Cable, cable
 from app.settings import Settings
+from db.engine import Pool, engine
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.faults.real_servers import publish_rates
 
@@ -75,3 +80,32 @@ class TestWithoutRedis:
         checks = answer.json()["checks"]
         assert (checks["database"]["status"], checks["redis"]["status"]) == ("ok", "down")
         assert "password" not in answer.text
+
+
+class TestSilentDatabase:
+    """The way to it is open, and nothing comes through."""
+
+    @pytest.fixture
+    async def line(self, database_url: str) -> AsyncIterator[Cable]:
+        async with cable(database_url) as between:
+            engine().config["dsn"] = between.url
+            yield between
+        engine().config["dsn"] = database_url
+
+    @pytest.fixture
+    def settings(self, settings: Settings, line: Cable) -> Settings:
+        """Behind the cable, and nothing else ends a question: a statement may take an hour."""
+        return msgspec.structs.replace(settings, pool=Pool(statement_timeout_seconds=3600))
+
+    async def test_it_is_down_while_it_is_silent_and_not_only_afterwards(
+        self, client: httpx.AsyncClient, line: Cable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(3):
+            assert (await client.get("/health/ready")).status_code == 200
+            with monkeypatch.context() as hasty:
+                hasty.setattr(readiness, "ANSWER_SECONDS", 0.1)
+                line.hush()
+                answer = await asyncio.wait_for(client.get("/health/ready"), 30)
+            assert (answer.status_code, answer.json()["checks"]["database"]["status"]) == (503, "down")
+            assert answer.headers["Retry-After"] == "1"
+            line.speak()
