@@ -1,9 +1,13 @@
-"""Members, and the codes they are sent, for the tests of `/users/`."""
+"""Members, the codes they are sent, and a cable to the database, for the tests of the API."""
+
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from app.proof.cable import Cable, cable
 from app.settings import Settings
+from db.engine import engine
 from db.tables import Message
 from tasks.sealing import Seal
 from tests.members import PASSWORD, Answer, CodeOf, Join, Member
@@ -49,3 +53,12 @@ async def ann(join: Join) -> Member:
 async def ben(join: Join) -> Member:
     """Ben, likewise."""
     return await join(email="ben@example.com", phone_number="+77017654321")
+
+
+@pytest.fixture
+async def line(database_url: str) -> AsyncIterator[Cable]:
+    """A cable between PostgreSQL and whoever connects from now on: ask for it before the application is made."""
+    async with cable(database_url) as between:
+        engine().config["dsn"] = between.url
+        yield between
+        engine().config["dsn"] = database_url

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,10 +11,9 @@ from litestar import Litestar
 from actors.orders import StaffMember
 from app.blocking import block, unblock
 from app.find_person import PersonError
-from app.proof.cable import Cable, Fault, cable
+from app.proof.cable import Cable, Fault
 from app.sentences import IN_DOUBT
 from app.settings import Settings
-from db.engine import engine
 from db.tables import StaffAction
 from tests.api.test_sessions import alive
 from tests.api.test_tokens import refresh, refused, sign_in
@@ -78,13 +76,6 @@ async def test_operators_block_and_unblock_by_a_form(client: httpx.AsyncClient, 
 
 class TestInDoubt:
     """The connection is lost around the COMMIT of a form: the operator is told to look, and asks again without harm."""
-
-    @pytest.fixture
-    async def line(self, database_url: str) -> AsyncIterator[Cable]:
-        async with cable(database_url) as between:
-            engine().config["dsn"] = between.url
-            yield between
-            engine().config["dsn"] = database_url
 
     @pytest.fixture
     def settings(self, line: Cable, settings: Settings) -> Settings:

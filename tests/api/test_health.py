@@ -1,7 +1,6 @@
 """Whether the process lives, and whether what it needs is there, each by name."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -10,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from app import readiness
-from app.proof.cable import Cable, cable
+from app.proof.cable import Cable
 from app.settings import Settings
-from db.engine import Pool, engine
+from db.engine import Pool
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.faults.real_servers import publish_rates
 
@@ -84,13 +83,6 @@ class TestWithoutRedis:
 
 class TestSilentDatabase:
     """The way to it is open, and nothing comes through."""
-
-    @pytest.fixture
-    async def line(self, database_url: str) -> AsyncIterator[Cable]:
-        async with cable(database_url) as between:
-            engine().config["dsn"] = between.url
-            yield between
-        engine().config["dsn"] = database_url
 
     @pytest.fixture
     def settings(self, settings: Settings, line: Cable) -> Settings:
