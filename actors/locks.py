@@ -113,7 +113,9 @@ class Locks:
         # Nobody's take waits for somebody's release.
         self._taking = Wire(redis_url, answer_seconds=lease.answer_seconds)
         self._releasing = Wire(redis_url, answer_seconds=lease.answer_seconds)
-        self._listener: Redis = Redis.from_url(redis_url, socket_connect_timeout=lease.answer_seconds)
+        self._listener: Redis = Redis.from_url(
+            redis_url, socket_timeout=lease.answer_seconds, socket_connect_timeout=lease.answer_seconds
+        )
         self._owner = token_hex(8)
         self._numbers = count(1)
         self._retries: dict[int, asyncio.TimerHandle] = {}
@@ -195,12 +197,17 @@ class Locks:
 
     async def _listen(self) -> None:
         with suppress(RedisError, OSError, TimeoutError):
-            async with self._listener.pubsub(ignore_subscribe_messages=True) as pubsub:
+            async with self._listener.pubsub() as pubsub:
                 await pubsub.subscribe(_CHANNEL + self._owner)
-                async for message in pubsub.listen():
-                    freed = [int(id) for id in message["data"].split(b",")]
-                    self._woken |= self._asked.intersection(freed)
-                    self._freed(freed)
+                asked = False
+                while (message := await pubsub.get_message(timeout=self.lease.answer_seconds)) or not asked:
+                    asked = not message
+                    if not message:  # nobody has to wake us, or the connection is dead and nobody has told us
+                        await pubsub.ping()
+                    elif message["type"] == "message":
+                        freed = [int(id) for id in message["data"].split(b",")]
+                        self._woken |= self._asked.intersection(freed)
+                        self._freed(freed)
         await asyncio.sleep(self.lease.probe_seconds)
 
     async def _probe(self) -> None:

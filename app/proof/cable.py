@@ -1,4 +1,4 @@
-"""The cable between asyncpg and PostgreSQL, for whoever wants to cut it at the worst moment."""
+"""The cable between us and PostgreSQL or Redis, for whoever wants to cut it at the worst moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,6 +32,7 @@ class Cable:
     commits: int = 0
     _passing: asyncio.Event = field(default_factory=asyncio.Event)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _forgotten: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def unplug(self) -> None:
         """Cut every connection, and new ones as soon as they are made, until `plug`."""
@@ -50,6 +51,10 @@ class Cable:
     def speak(self) -> None:
         """Let through what was kept, and whatever comes."""
         self._passing.set()
+
+    def forget(self) -> None:
+        """Lose whatever is sent over the connections there are, and tell neither end; new ones are sound."""
+        self._forgotten |= self._writers
 
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection, until either side closes it or it is cut."""
@@ -76,6 +81,7 @@ class Cable:
             await asyncio.gather(*ways, return_exceptions=True)
         finally:
             self._writers -= ends
+            self._forgotten -= ends
             if met and self.unplug_at_fault:
                 self.unplug()
             for end in ends:
@@ -86,6 +92,8 @@ class Cable:
         """From asyncpg to PostgreSQL; returns where the cable is cut."""
         while message := await client.read(65536):
             await self._passing.wait()
+            if to_server in self._forgotten:
+                continue
             if message.endswith(COMMIT):
                 self.commits += 1
                 if self.faults:
@@ -103,7 +111,7 @@ class Cable:
         """From PostgreSQL to asyncpg; an answer that is held back is not passed on."""
         while message := await server.read(65536):
             await self._passing.wait()
-            if met == ["silent"]:
+            if met == ["silent"] or to_client in self._forgotten:
                 continue
             if met == ["terminated"]:
                 to_client.write(FATAL)
@@ -116,14 +124,14 @@ class Cable:
 
 
 @asynccontextmanager
-async def cable(database_url: str) -> AsyncIterator[Cable]:
-    """A cable to this database; `url` is its near end."""
-    parts = urlsplit(database_url)
+async def cable(server_url: str) -> AsyncIterator[Cable]:
+    """A cable to this server; `url` is its near end."""
+    parts = urlsplit(server_url)
     made = Cable(host=parts.hostname or "", port=parts.port or 0)
     made.speak()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    address = parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    made.url = urlunsplit(parts._replace(netloc=address))
+    login, at, _ = parts.netloc.rpartition("@")
+    made.url = urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     try:
         yield made
     finally:

@@ -1,7 +1,6 @@
 """What is done to the town while its clients are served, and how long they had to do without."""
 
 import asyncio
-import os
 import signal
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -96,12 +95,7 @@ async def kill_api(storm: Storm) -> int | None:
 async def freeze_api(storm: Storm) -> int | None:
     """A process stands still until others have its locks, and then goes on as if nothing had been."""
     api = storm.chance.choice(storm.town.apis)
-    assert api.process
-    os.kill(api.process.pid, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(LEASE_SECONDS * storm.chance.uniform(1.1, 2.0))
-    finally:
-        os.kill(api.process.pid, signal.SIGCONT)
+    await _stop_and_continue(api, LEASE_SECONDS * storm.chance.uniform(1.1, 2.0))
     return api.port
 
 
@@ -154,6 +148,12 @@ async def empty_valkey(storm: Storm) -> int | None:
     return None
 
 
+async def silence_valkey(storm: Storm) -> int | None:
+    """Redis takes connections and answers nothing for a while; then it does what it was asked meanwhile."""
+    await _stop_and_continue(storm.town.server("Valkey"), storm.chance.uniform(0.1, 3.0))
+    return None
+
+
 async def end_leases(storm: Storm) -> int | None:
     """All locks are gone at once, as if a clock had jumped past the end of their leases."""
     async with Redis.from_url(storm.town.redis_url) as redis:
@@ -200,6 +200,15 @@ async def push(storm: Storm) -> int | None:
     return None
 
 
+async def _stop_and_continue(server: Server, seconds: float) -> None:
+    assert server.process
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
 async def _kill_and_start(storm: Storm, server: Server) -> None:
     def kill_and_start() -> None:
         assert server.process
@@ -218,6 +227,7 @@ FAULTS = {
     "kill -9 of PostgreSQL": Fault(kill_postgres, 3),
     "kill -9 of Redis": Fault(kill_valkey, 3),
     "kill -9 of Redis, its data lost": Fault(empty_valkey, 2),
+    "Redis silent": Fault(silence_valkey, 3),
     "all leases ended early": Fault(end_leases, 6),
     "database unreachable": Fault(unplug, 6),
     "database silent": Fault(silence, 3),

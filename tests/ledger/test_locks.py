@@ -5,7 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from actors.bank import Bank
 from actors.locks import Lease, Locks
+from app.proof.cable import cable
 from db.child import Server
 from db.embedded import embedded_servers
 from tests.ledger.people import NOBODY_LISTENS, answers, banks, purse, purses, receipts, row_held, until, until_waiting
@@ -283,9 +284,15 @@ def _continue(server: Server) -> None:
     os.kill(server.process.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize(("go", "come"), [(_kill, Server.start), (_stop, _continue)], ids=["gone", "silent"])
+Change = Callable[[Server], None]
+each_absence = pytest.mark.parametrize(
+    ("go", "come"), [(_kill, Server.start), (_stop, _continue)], ids=["gone", "silent"]
+)
+
+
+@each_absence
 async def test_money_moves_while_redis_is_away_and_locks_resume_when_it_is_back(
-    database: str, valkey: tuple[Server, str], go: Callable[[Server], None], come: Callable[[Server], None]
+    database: str, valkey: tuple[Server, str], go: Change, come: Change
 ) -> None:
     server, url = valkey
     lease = Lease(probe_seconds=0.05)
@@ -322,14 +329,16 @@ async def _are(all_of_them: list[Bank], *, degraded: bool) -> bool:
     return all(bank.locks.degraded == degraded for bank in all_of_them)
 
 
-async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, str]) -> None:
+@each_absence
+async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, str], go: Change, come: Change) -> None:
     server, url = valkey
-    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, probe_seconds=0.05)
+    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=0.1, probe_seconds=0.05)
     async with two(url, lease) as (left, right):
-        _kill(server)
+        go(server)
         await left.take([1])
         await right.take([1])
-        server.start()
+        await asyncio.sleep(1)  # by then who listens has lost its patience more than once
+        come(server)
         for each in (left, right):
             await until(partial(_listens, url, each))
             await until(partial(_is_back, each))
@@ -338,6 +347,25 @@ async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, st
         assert (await take(right, 1))[1] == {1}
         left.release_soon([1], token)
         assert await woken.wait() == [{1}]
+
+
+async def test_wake_ups_come_again_after_the_connection_that_listens_has_died_without_a_word(redis_url: str) -> None:
+    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=0.1, probe_seconds=0.05)
+    async with cable(redis_url) as line, two(line.url, lease) as (left, right):
+        woken = Freed(right)
+        wallet_ids = count(1)
+
+        async def wakes() -> bool:
+            wallet_id = next(wallet_ids)
+            token, _ = await take(left, wallet_id)
+            assert (await take(right, wallet_id))[1] == {wallet_id}
+            await left._release_now([wallet_id], token)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.event.wait(), 0.1)
+            return {wallet_id} in woken.told
+
+        line.forget()  # only who listens has a connection yet
+        await until(wakes)
 
 
 async def test_what_a_silent_redis_was_asked_for_does_not_stay_locked_once_it_has_heard_of_it(

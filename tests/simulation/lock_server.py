@@ -20,6 +20,8 @@ _redis = _lua.table_from({"call": lambda *command: _serving[0].call(*command)})
 class Listener(Protocol):
     """Who has subscribed to a channel."""
 
+    deaf: bool
+
     def deliver(self, message: bytes) -> None: ...
     def hang_up(self) -> None: ...
 

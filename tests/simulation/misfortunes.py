@@ -57,6 +57,13 @@ def lock_server_hangs(town: Town) -> None:
     town.world.later(town.world.between(0.01, 3.0), town.lock_server.go_on)
 
 
+def listeners_deaf(town: Town) -> None:
+    """The way back of the connections that listen is lost, and neither side is told."""
+    for listeners in town.lock_server.channels.values():
+        for listener in listeners:
+            listener.deaf = True
+
+
 def database_killed(town: Town) -> None:
     """Every session ends, and for a while there is nobody to connect to."""
     database = town.database
@@ -103,6 +110,7 @@ ALL: list[Callable[[Town], None]] = [
     locks_forgotten,
     lock_server_killed,
     lock_server_hangs,
+    listeners_deaf,
     database_killed,
     database_silent,
     sessions_ended,

@@ -5,7 +5,6 @@ Only these stand in for something. The wire's turns, time limits and repetitions
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -116,9 +115,12 @@ class Connection:
 class Subscription:
     """A connection that listens. Messages come in order, late, or not at all; it ends with the server's life."""
 
+    deaf = False
+    """Nothing comes through any more, and neither side knows."""
+
     def __init__(self, redis: SimulatedRedis) -> None:
         self._redis = redis
-        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._channel = ""
         self._last = 0.0
 
@@ -137,19 +139,41 @@ class Subscription:
         self._channel = channel
         self._redis.server.channels.setdefault(channel, []).append(self)
 
-    async def listen(self) -> AsyncIterator[dict[str, Any]]:
-        while (message := await self._messages.get()) is not None:
-            yield {"type": "message", "data": message}
-        raise Disconnected("connection closed by server")
+    async def get_message(self, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109 - as redis-py has it
+        try:
+            async with asyncio.timeout(timeout):
+                message = await self._messages.get()
+        except TimeoutError:
+            return None
+        if message is None:
+            raise Disconnected("connection closed by server")
+        return message
+
+    async def ping(self) -> None:
+        server = self._redis.server
+
+        def arrive() -> None:
+            if server.hangs:
+                server.unread.append(arrive)
+            elif self in server.channels.get(self._channel, []):
+                self._send({"type": "pong", "data": b""})
+
+        self._redis.world.later(self._redis.latency(), arrive)
 
     def deliver(self, message: bytes) -> None:
         """Send it, from the server."""
-        world = self._redis.world
-        if world.happens(self._redis.weather.wake_up_lost):
-            return world.note("a wake-up is lost:", message)
-        self._last = max(self._last, world.loop.time() + self._redis.latency())
-        return world.later(self._last - world.loop.time(), self._messages.put_nowait, message)
+        if self._redis.world.happens(self._redis.weather.wake_up_lost):
+            self._redis.world.note("a wake-up is lost:", message)
+        else:
+            self._send({"type": "message", "data": message})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if not self.deaf:
+            world = self._redis.world
+            self._last = max(self._last, world.loop.time() + self._redis.latency())
+            world.later(self._last - world.loop.time(), self._messages.put_nowait, message)
 
     def hang_up(self) -> None:
         """The server is gone."""
-        self._messages.put_nowait(None)
+        if not self.deaf:
+            self._messages.put_nowait(None)

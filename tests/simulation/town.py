@@ -25,8 +25,8 @@ _SLACK_SECONDS = 90.0
 """Two attempts of statements that are met with silence, and what halving takes while rows are held outside."""
 _RECOVERY_SECONDS = 25.0
 """Statements that were met with silence end after ten, twice over; what their sessions hold two seconds later."""
-_CALM_SECONDS = 1.2
-"""By then the slowest message has arrived, and whoever had lost the lock server listens to it again."""
+_CALM_SECONDS = 2.5
+"""By then the slowest message has arrived, and whoever heard nothing from the lock server listens to it again."""
 _SERVED_WITHIN_SECONDS = 20.0
 """In good weather, with nothing left to recover from."""
 

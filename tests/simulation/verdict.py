@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from actors.book import SYSTEM_WALLET_IDS
+from actors.locks import _CHANNEL
 from actors.orders import Bulk, ChargeFee, Order, Receipt, Reverse, Transfer
 from actors.refusals import Refusal
 from db.rows import TransactionRow
@@ -195,6 +196,9 @@ def _rest(town: Town) -> Iterator[str]:
             yield f"{branch.name} has lost {branch.engine.pool.size - branch.engine.pool.free} slots of its pool"
         if locks.degraded:
             yield f"{branch.name} is degraded in fine weather"
+        listeners = town.lock_server.channels.get(_CHANNEL + locks._owner, [])
+        if all(listener.deaf for listener in listeners):
+            yield f"{branch.name} would not hear a wake-up"
     if town.database.locks.held:
         yield f"rows are locked: {town.database.locks.held}"
     if keys := town.lock_server.keys():
