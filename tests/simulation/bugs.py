@@ -10,6 +10,7 @@ from actors.book import Book
 from actors.mailbox import Mail
 from actors.orders import Order, Receipt
 from actors.wire import Script
+from tests.simulation.redis_client import Subscription
 
 Bug = Callable[[], AbstractContextManager[Any]]
 
@@ -92,6 +93,16 @@ def reservations_are_not_honoured() -> AbstractContextManager[Any]:
     return patch.object(locks, "_TAKE", Script(text))
 
 
+def nobody_asks_where_no_wake_up_comes() -> AbstractContextManager[Any]:
+    """Whose connection for wake-ups has died without a word waits for them for ever."""
+    get_message = Subscription.get_message
+
+    async def patient(self: Subscription, timeout: float | None) -> dict[str, Any] | None:  # noqa: ASYNC109
+        return await get_message(self, None)
+
+    return patch.object(Subscription, "get_message", patient)
+
+
 BUGS: list[Bug] = [
     wake_ups_before_the_answer_are_lost,
     later_mail_overtakes_what_is_given_back,
@@ -101,4 +112,5 @@ BUGS: list[Bug] = [
     deadlines_are_not_looked_at,
     keys_are_not_looked_up,
     reservations_are_not_honoured,
+    nobody_asks_where_no_wake_up_comes,
 ]

@@ -139,7 +139,7 @@ class Subscription:
         self._channel = channel
         self._redis.server.channels.setdefault(channel, []).append(self)
 
-    async def get_message(self, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109 - as redis-py has it
+    async def get_message(self, timeout: float | None) -> dict[str, Any] | None:  # noqa: ASYNC109 - as redis-py has it
         try:
             async with asyncio.timeout(timeout):
                 message = await self._messages.get()
