@@ -32,7 +32,7 @@ def adjust(order: Adjust, book: Book) -> Receipt:
     else:
         transaction = book.post(order.id, WITHDRAW, sender=wallet, amount=amount, contra=ADJUSTMENTS)
     _log(order, "ADJUST", book, wallet_id=wallet.id, transaction_id=transaction.id)
-    receipt = _receipt(transaction, wallet, book)
+    receipt = book.receipt(transaction, wallet.amount)
     if order.amount > 0:
         settle_fee_if_blocked(wallet, book)
     return receipt
@@ -76,7 +76,7 @@ def reverse(order: Reverse, book: Book) -> Receipt:
     acting = payer or payee
     assert acting  # a transaction has at least one wallet
     _log(order, "REVERSE", book, wallet_id=acting.id, transaction_id=transaction.id)
-    receipt = _receipt(transaction, acting, book)
+    receipt = book.receipt(transaction, acting.amount)
     if payee:
         settle_fee_if_blocked(payee, book)
     return receipt
@@ -121,15 +121,6 @@ def _implied_rate(first: TransactionRow) -> Decimal | None:
     if first.amount_currency == first.received_currency:
         return None
     return max((first.amount / first.received_amount).quantize(RATE_STEP), RATE_STEP)
-
-
-def _receipt(transaction: TransactionRow, acting: WalletRow, book: Book) -> Receipt:
-    return Receipt(
-        transaction=transaction,
-        balance_after=acting.amount,
-        sender_number=book.number(transaction.sender_id),
-        receiver_number=book.number(transaction.receiver_id),
-    )
 
 
 def _log(

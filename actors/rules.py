@@ -60,7 +60,7 @@ def deposit(order: Deposit, book: Book) -> Receipt:
         raise BalanceLimit()
     # Nothing below may refuse.
     transaction = book.post(order.id, DEPOSIT, receiver=wallet, amount=order.amount)
-    receipt = Receipt(transaction=transaction, balance_after=wallet.amount, receiver_number=wallet.number)
+    receipt = book.receipt(transaction, wallet.amount)
     settle_fee_if_blocked(wallet, book)
     return receipt
 
@@ -76,7 +76,7 @@ def withdraw(order: Withdraw, book: Book) -> Receipt:
         raise InsufficientFunds()
     # Nothing below may refuse.
     transaction = book.post(order.id, WITHDRAW, sender=wallet, amount=order.amount)
-    return Receipt(transaction=transaction, balance_after=wallet.amount, sender_number=wallet.number)
+    return book.receipt(transaction, wallet.amount)
 
 
 def transfer(order: Transfer, book: Book) -> Receipt:
@@ -108,12 +108,7 @@ def transfer(order: Transfer, book: Book) -> Receipt:
         sender_balance=sender.amount - order.amount if order.replayable else None,
     )
     settle_fee_if_blocked(receiver, book)
-    return Receipt(
-        transaction=transaction,
-        balance_after=sender.amount,
-        sender_number=sender.number,
-        receiver_number=receiver.number,
-    )
+    return book.receipt(transaction, sender.amount)
 
 
 def replay(order: Order, used: UsedKey, book: Book) -> Receipt:

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from app.cli_people import staff, user
-from app.cli_settings import all_settings, database_settings, environment, server_settings
+from app.commands.people import staff, user
+from app.commands.startup import all_settings, database_settings, environment, server_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -24,7 +24,7 @@ wallet.add_command(user)
 def serve(port: int, workers: int) -> None:
     """Everything on this machine. PostgreSQL, Valkey, migrations, API and worker; Ctrl-C stops them all."""
     environment(with_running=False)
-    from app.serve import serve
+    from app.commands.serve import serve
 
     serve(port=port, workers=workers)
 
@@ -37,7 +37,8 @@ def serve(port: int, workers: int) -> None:
 def api(host: str, port: int, workers: int, fd: int | None) -> None:
     """The HTTP API alone, against DATABASE_URL and REDIS_URL."""
     settings = server_settings(supervised=fd is not None)
-    from app.listen import listen, serve_http
+    from app.commands.api import serve_http
+    from app.server.sockets import listen
 
     if fd is not None:
         from socket import socket
@@ -46,7 +47,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
     elif workers == 1:
         serve_http(settings, listen(host, port)[0])
     else:
-        from app.serve import serve_api
+        from app.commands.serve import serve_api
 
         serve_api(host=host, port=port, workers=workers)
 
@@ -56,7 +57,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 def worker(supervised: bool) -> None:
     """The task worker alone, against DATABASE_URL and REDIS_URL. Mail, exchange rates, fees, upkeep."""
     settings = server_settings(supervised=supervised)
-    from app.once import worker_settings
+    from app.commands.once import worker_settings
     from tasks.worker import run_worker
 
     asyncio.run(run_worker(worker_settings(settings)))
@@ -88,7 +89,7 @@ def migrate(check: bool) -> None:
 def fees() -> None:
     """Charge the fees that are due now."""
     settings = all_settings()
-    from app.once import charge_fees, json_line
+    from app.commands.once import charge_fees, json_line
 
     click.echo(json_line(asyncio.run(charge_fees(settings))))
 
@@ -98,7 +99,7 @@ def fees() -> None:
 def rates(accept: bool) -> None:
     """Fetch exchange rates now."""
     settings = all_settings()
-    from app.once import get_rates, json_line
+    from app.commands.once import get_rates, json_line
 
     fetched = asyncio.run(get_rates(settings, accept=accept))
     if refused := fetched.outcome in ("failed", "rejected"):
@@ -117,7 +118,7 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
     """Break everything under load, on scratch data. Exit 1 if a payment is lost or doubled."""
     from secrets import randbelow
 
-    from app.once import json_line
+    from app.commands.once import json_line
     from app.proof.prove import prove as run
     from app.proof.prove import told
 
@@ -132,7 +133,7 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
 def audit(*, keep: bool) -> None:
     """Prove the ledger; exit 1 and tell where it does not hold."""
     database_settings()
-    from app.once import json_line
+    from app.commands.once import json_line
     from db.audit import audit
 
     report = asyncio.run(audit())
@@ -152,7 +153,7 @@ def audit(*, keep: bool) -> None:
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running development server.")
 def demo(url: str) -> None:
     """Act as two new users against a running server. Register, deposit, send, read the statement."""
-    from app.demo import demo
+    from app.commands.demo import demo
 
     demo(url)
 
@@ -167,7 +168,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
-        from app.sentences import sentence
+        from app.commands.sentences import sentence
 
         if said := sentence(error):
             click.echo(f"Error: {said}", err=True)

@@ -13,10 +13,8 @@ from redis.asyncio import Redis
 
 from actors.bank import Bank
 from actors.locks import Locks
-from app.admin import admin_route
-from app.auth import Tokens
-from app.bodies import AmountSchema, JSONBodies
-from app.codes import Codes
+from app.auth.revocations import Revocations
+from app.auth.tokens import Tokens
 from app.controllers.bulk import BulkController
 from app.controllers.health import HealthController
 from app.controllers.mailbox import MailboxController
@@ -25,24 +23,26 @@ from app.controllers.resets import ResetsController
 from app.controllers.sessions import SessionsController
 from app.controllers.users import UsersController
 from app.controllers.wallets import WalletsController
-from app.cors import across_origins
-from app.docs import OPENAPI, assets_route
-from app.images import Images, media_route
-from app.integrity import integrity_route
-from app.large_bodies import ORDINARY_BYTES, LargeBodies
-from app.limits import RateLimiter
-from app.metrics import World, metrics_route
-from app.observed import Observed
-from app.passwords import Passwords
-from app.payment_limits import PaymentLimits
-from app.people import People
-from app.problems import EXCEPTION_HANDLERS
-from app.readiness import Lookout
-from app.request_log import RequestLog, log_config
-from app.revocations import Revocations
+from app.docs.pages import OPENAPI, assets_route
+from app.http.bodies import AmountSchema, JSONBodies
+from app.http.cors import across_origins
+from app.http.problems import EXCEPTION_HANDLERS
+from app.limits.bodies import ORDINARY_BYTES, LargeBodies
+from app.limits.payments import PaymentLimits
+from app.limits.requests import RateLimiter
+from app.logs.requests import RequestLog, log_config
+from app.people.codes import Codes
+from app.people.images import Images, media_route
+from app.people.passwords import Passwords
+from app.people.people import People
 from app.settings import Settings
-from app.tracing import tracing
-from app.workers import workers_route
+from app.staff.admin import admin_route
+from app.staff.integrity import integrity_route
+from app.staff.workers import workers_route
+from app.telemetry.metrics import World, metrics_route
+from app.telemetry.observed import Observed
+from app.telemetry.readiness import Lookout
+from app.telemetry.tracing import tracing
 from db.engine import connection_pool
 from tasks.messages import Messages
 from tasks.queue import open_queue

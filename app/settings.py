@@ -14,11 +14,11 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from actors.bank import Limits
 from actors.locks import Lease
-from app.auth import Lifetimes
+from app.auth.tokens import Lifetimes
 from app.environment import SettingsError
-from app.limits import RateLimits
-from app.listen import Http
-from app.logs import LogStyle
+from app.limits.requests import RateLimits
+from app.logs.setup import LogStyle
+from app.server.sockets import Http
 from db.engine import Pool
 from tasks.mail import Smtp
 from tasks.metrics import Metrics

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from msgspec import Struct
 
-from app.api_process import api_process
+from app.proof.api_process import api_process
 from bench.scratch import Scratch
 from db.child import LOOPBACK
 

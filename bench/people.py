@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from app.auth import Lifetimes, Tokens
+from app.auth.tokens import Lifetimes, Tokens
 from db.tables import Wallet
 from db.transaction import transaction
 

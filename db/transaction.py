@@ -19,6 +19,9 @@ COMMIT_SECONDS = 2.0
 _UNUSED_SECONDS = 0.25  # until an unused transaction is hung up: a lane waits
 
 
+IN_DOUBT = "The database was lost while it was saving: look whether it has happened, then ask again."
+
+
 class CommitInDoubt(Exception):
     """The connection broke during COMMIT: it may have happened or not, and only the database can say."""
 

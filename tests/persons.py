@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 from litestar import Litestar
 
-from app.auth import Lifetimes, Tokens
+from app.auth.tokens import Lifetimes, Tokens
 from app.settings import DEVELOPMENT_SECRET
 from db.tables import User
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from app.staff import create_login
+from app.staff.logins import create_login
 
 PASSWORD = "correct horse battery"
 

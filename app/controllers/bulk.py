@@ -23,15 +23,15 @@ from actors.refusals import (
     Refusal,
     WalletNotFound,
 )
-from app.answers import Answer
-from app.auth import SIGNED_OUT, Caller, signed_in
+from app.auth.tokens import SIGNED_OUT, Caller, signed_in
 from app.controllers.payments import REPLAYED, TransferBody, key_of
-from app.limits import RateLimited
-from app.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
-from app.payment_handler import PaymentHandler
-from app.payment_limits import PaymentLimits
-from app.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
-from app.queries import TransactionView, receipt_view
+from app.http.answers import Answer
+from app.http.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
+from app.http.payment_handler import PaymentHandler
+from app.http.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
+from app.limits.payments import PaymentLimits
+from app.limits.requests import RateLimited
+from app.wallets.views import TransactionView, receipt_view
 
 # A transfer takes at most 1 752 bytes without spaces: 10 of number, 15 of amount, 140 characters of reference of twelve
 # bytes each (an emoji, written as two \u escapes), 47 of names and punctuation. That leaves room to indent it.

@@ -4,7 +4,7 @@ from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
-from app.readiness import Lookout, Readiness
+from app.telemetry.readiness import Lookout, Readiness
 
 DOWN = "The database is down, or this process is stopping: ask another one."
 

@@ -24,16 +24,16 @@ from actors.refusals import (
     WalletFrozen,
     WalletNotFound,
 )
-from app.answers import Answer
-from app.auth import SIGNED_OUT, Caller, signed_in
-from app.bodies import PlainText, amount_field
-from app.history import history
-from app.limits import RateLimited
-from app.parameters import INSTANT, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
-from app.payment_handler import PaymentHandler
-from app.payment_limits import PaymentLimits
-from app.problems import BAD_BODY, ValidationFailed, problems
-from app.queries import OperationType, Reference, TransactionView, receipt_view, wallet_of
+from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.answers import Answer
+from app.http.bodies import PlainText, amount_field
+from app.http.parameters import INSTANT, IdempotencyKeyHeader, WalletId, instant, wallet_id_in
+from app.http.payment_handler import PaymentHandler
+from app.http.problems import BAD_BODY, ValidationFailed, problems
+from app.limits.payments import PaymentLimits
+from app.limits.requests import RateLimited
+from app.wallets.history import history
+from app.wallets.views import OperationType, Reference, TransactionView, receipt_view, wallet_of
 
 _ANY = (
     *(*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused),

@@ -9,11 +9,11 @@ from litestar.datastructures import FormMultiDict, UploadFile
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.bodies import PlainText, decode, field_error
-from app.images import BYTES_MAX, ImageTooLarge
-from app.large_bodies import ORDINARY_BYTES
-from app.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
-from app.profiles import ProfileChanges
+from app.http.bodies import PlainText, decode, field_error
+from app.http.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
+from app.limits.bodies import ORDINARY_BYTES
+from app.people.images import BYTES_MAX, ImageTooLarge
+from app.people.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
 # The file, the names and what multipart/form-data puts around them.

@@ -8,13 +8,13 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from app.bodies import PlainText
-from app.codes import InvalidCode, Session
 from app.controllers.users import ANY_BODY, PUBLIC, WAITING, YOU, Asked, Code, Password, Phone, limited, visitor_of
-from app.limits import RateLimited
-from app.people import People
-from app.problems import FieldError, ValidationFailed, problems
-from app.profiles import UserView
+from app.http.bodies import PlainText
+from app.http.problems import FieldError, ValidationFailed, problems
+from app.limits.requests import RateLimited
+from app.people.codes import InvalidCode, Session
+from app.people.people import People
+from app.people.profiles import UserView
 
 
 class ResetPassword(Struct, frozen=True):

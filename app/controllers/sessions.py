@@ -11,12 +11,12 @@ from litestar.params import JSONBody, PathParameter
 from msgspec import Struct
 
 from actors.refusals import DatabaseUnavailable
-from app.auth import SIGNED_OUT, signed_in
+from app.auth.sessions import SessionNotFound, SessionView
+from app.auth.tokens import SIGNED_OUT, signed_in
 from app.controllers.users import ANY_BODY, PUBLIC, Asked, Refresh, visitor_of
-from app.limits import RateLimited
-from app.people import People
-from app.problems import ValidationFailed, problems
-from app.sessions import SessionNotFound, SessionView
+from app.http.problems import ValidationFailed, problems
+from app.limits.requests import RateLimited
+from app.people.people import People
 
 _EXAMPLE = Example(
     summary="One session",

@@ -9,18 +9,18 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from actors.refusals import DatabaseUnavailable, Overloaded
-from app.auth import SIGNED_OUT, Caller, TokenExpired, TokenInvalid, WrongCredentials, signed_in
-from app.bodies import PlainText
-from app.codes import InvalidCode, Session
+from app.auth.refresh import TokenPair
+from app.auth.sessions import device_of
+from app.auth.tokens import SIGNED_OUT, Caller, TokenExpired, TokenInvalid, WrongCredentials, signed_in
 from app.controllers.profile_form import FORM_BYTES_MAX, ProfileOperation, profile_changes
-from app.limits import RateLimited, Visitor
-from app.passwords import LENGTH_MAX, LENGTH_MIN, WrongPassword
-from app.people import People
-from app.problems import BAD_BODY, problems
-from app.profiles import UserView
-from app.refresh import TokenPair
-from app.registration import UserExists
-from app.sessions import device_of
+from app.http.bodies import PlainText
+from app.http.problems import BAD_BODY, problems
+from app.limits.requests import RateLimited, Visitor
+from app.people.codes import InvalidCode, Session
+from app.people.passwords import LENGTH_MAX, LENGTH_MIN, WrongPassword
+from app.people.people import People
+from app.people.profiles import UserView
+from app.people.registration import UserExists
 
 # In the OpenAPI document: no token is needed.
 PUBLIC: list[dict[str, list[str]]] = [{}]

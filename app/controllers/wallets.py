@@ -8,12 +8,12 @@ from msgspec import Meta, Struct
 
 from actors.money import Currency
 from actors.refusals import DatabaseUnavailable, WalletNotFound
-from app.auth import SIGNED_OUT, Caller, signed_in
-from app.parameters import WalletId, wallet_id_in
-from app.problems import BAD_BODY, ValidationFailed, problems
-from app.queries import WalletView, wallet_of, wallets_of
-from app.wallets import WalletExists, open_wallet, rename_wallet
-from app.words import NOT_BLANK
+from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.explanations import NOT_BLANK
+from app.http.parameters import WalletId, wallet_id_in
+from app.http.problems import BAD_BODY, ValidationFailed, problems
+from app.wallets.opening import WalletExists, open_wallet, rename_wallet
+from app.wallets.views import WalletView, wallet_of, wallets_of
 
 WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
 

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from actors.refusals import DatabaseUnavailable, NotReversible, OutcomeUnknown, Overloaded
 from app.proof.clients import Crowd
 from app.proof.wishes import Holder, Movement, State
-from app.staff import create_login
+from app.staff.logins import create_login
 
 ActKind = Literal["adjust", "reverse", "freeze", "unfreeze"]
 

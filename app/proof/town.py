@@ -19,11 +19,11 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from actors.fees import FEE_PERIOD
-from app.api_process import api_process
-from app.auth import Lifetimes, Tokens
+from app.auth.tokens import Lifetimes, Tokens
+from app.proof.api_process import api_process
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
-from app.wallets import open_wallet
+from app.wallets.opening import open_wallet
 from db.child import Server, die_with
 from db.embedded import Servers, embedded_servers
 from db.engine import engine

@@ -11,9 +11,9 @@ import pytest
 from litestar import Litestar
 from piccolo_api.session_auth.tables import SessionsBase
 
-from app import admin_tables
-from app.admin_tables import TABLES
-from app.staff import StaffError, change_login, create_login
+from app.staff import admin_tables
+from app.staff.admin_tables import TABLES
+from app.staff.logins import StaffError, change_login, create_login
 from db import tables
 from db.tables import IdempotencyKey, Message, StaffAction, User
 from tests.persons import Person, register

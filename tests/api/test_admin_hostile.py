@@ -9,8 +9,8 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from app.admin import CONNECTIONS_MAX
-from app.admin_tables import TABLES
+from app.staff.admin import CONNECTIONS_MAX
+from app.staff.admin_tables import TABLES
 from tests.persons import register
 from tests.staff import Staff, sign_in, signed_in
 

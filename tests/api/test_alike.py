@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from actors.orders import StaffMember
-from app.blocking import block
-from app.limits import RateLimits
+from app.limits.requests import RateLimits
+from app.people.blocking import block
 from app.settings import Settings
 from tasks.sms import SmsGateway
 from tests.members import PASSWORD, Join, Member

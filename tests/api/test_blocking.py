@@ -9,12 +9,12 @@ import pytest
 from litestar import Litestar
 
 from actors.orders import StaffMember
-from app.blocking import block, unblock
-from app.find_person import PersonError
+from app.people.blocking import block, unblock
+from app.people.lookup import PersonError
 from app.proof.cable import Cable, Fault
-from app.sentences import IN_DOUBT
 from app.settings import Settings
 from db.tables import StaffAction
+from db.transaction import IN_DOUBT
 from tests.api.test_sessions import alive
 from tests.api.test_tokens import refresh, refused, sign_in
 from tests.faults.real_servers import run_wallet

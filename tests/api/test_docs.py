@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.docs import VIEWERS
+from app.docs.pages import VIEWERS
 
-ASSETS = Path(__file__).parents[2] / "app" / "assets" / "docs"
+ASSETS = Path(__file__).parents[2] / "app" / "docs" / "assets"
 
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{viewer.name}" for viewer in VIEWERS)])

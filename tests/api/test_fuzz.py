@@ -20,7 +20,7 @@ from litestar import Litestar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.limits import RateLimits
+from app.limits.requests import RateLimits
 from app.settings import Settings
 from tests.bodies import Document, anything, bodies, texts
 from tests.faults.real_servers import publish_rates

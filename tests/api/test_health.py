@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from app import readiness
 from app.proof.cable import Cable
 from app.settings import Settings
+from app.telemetry import readiness
 from db.engine import Pool
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.faults.real_servers import publish_rates

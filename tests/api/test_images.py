@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from app import profiles
+from app.people import profiles
 from app.settings import Settings
 from db.tables import User
 from tests.members import Member

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from litestar import Litestar
 
-from app.staff import change_login
+from app.staff.logins import change_login
 from db.audit import AuditReport, Finding
 from db.audit_results import keep_result
 from tests.persons import register

@@ -11,7 +11,7 @@ from litestar import Litestar
 from msgspec.structs import replace
 from redis import Redis
 
-from app.limits import RateLimits
+from app.limits.requests import RateLimits
 from app.settings import Settings
 from tests.members import PASSWORD, CodeOf, Join, Member
 from tests.production import ADDRESS, in_production

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from app import metrics
 from app.settings import Settings
+from app.telemetry import metrics
 from db.tables import Message
 from tasks.metrics import Metrics
 from tasks.sweep import Sweep, write

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.limits import RateLimits
+from app.limits.requests import RateLimits
 from app.settings import Settings
 from db.tables import RefreshToken, Wallet
 from tests.members import CodeOf, Join, Member
@@ -154,7 +154,7 @@ async def test_without_a_token_or_with_a_bad_one_nobody_gets_in(
 ) -> None:
     access, refresh = victim.ann.tokens["access"], victim.ann.tokens["refresh"]
     with monkeypatch.context() as patch:
-        patch.setattr("app.auth.time", lambda: time() - 86_400)
+        patch.setattr("app.auth.tokens.time", lambda: time() - 86_400)
         credentials = {"phone_number": victim.ann.user["phone_number"], "password": victim.ann.password}
         expired = (await client.post("/users/token/create/", json=credentials)).json()["access"]
     head, claims, signature = access.split(".")

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from app import payment_limits
-from app.limits import RateLimited, RateLimits
-from app.payment_limits import PaymentLimits
+from app.limits import payments as payment_limits
+from app.limits.payments import PaymentLimits
+from app.limits.requests import RateLimited, RateLimits
 from app.settings import Settings
 from tests.persons import register
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from app.find_person import PersonError
-from app.once import erase_person, export_person
-from app.personal_data import export
+from app.commands.once import erase_person, export_person
+from app.people.lookup import PersonError
+from app.people.personal_data import export
 from app.settings import Settings
 from db.tables import AuditResult, User
 from tests.api.test_images import kept, picture, upload

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from actors.bank import Limits
 from actors.refusals import DatabaseUnavailable, Refusal
-from app.auth import Lifetimes, Tokens
-from app.large_bodies import ORDINARY_BYTES
-from app.limits import RateLimits
-from app.passwords import Passwords
+from app.auth.tokens import Lifetimes, Tokens
+from app.limits.bodies import ORDINARY_BYTES
+from app.limits.requests import RateLimits
+from app.people.passwords import Passwords
 from app.settings import DEVELOPMENT_SECRET, Settings
 from db.embedded import Servers, embedded_servers
 from db.engine import engine

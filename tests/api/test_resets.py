@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from actors.orders import StaffMember
-from app.blocking import block, unblock
+from app.people.blocking import block, unblock
 from db.tables import Message, User
 from tests.api.test_sessions import alive
 from tests.api.test_tokens import refresh, sign_in
@@ -61,7 +61,7 @@ async def test_known_unknown_and_blocked_are_answered_alike(client: httpx.AsyncC
 async def test_nobody_redeems_what_was_started_for_nobody(
     client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.codes.secrets.randbelow", lambda _: 482913)  # even were it guessed
+    monkeypatch.setattr("app.people.codes.secrets.randbelow", lambda _: 482913)  # even were it guessed
     await block(PHONE, reason="a test", staff=StaffMember(0, "test"), phone_region="KZ")
     for phone_number in ("+77010000009", PHONE):
         session = (await start(client, phone_number=phone_number)).json()

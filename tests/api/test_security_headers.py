@@ -4,9 +4,9 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from app.cors import check_origin
 from app.environment import SettingsError
-from app.listen import Http
+from app.http.cors import check_origin
+from app.server.sockets import Http
 from app.settings import Settings, load_settings
 from tests.persons import register
 from tests.production import in_production

@@ -125,7 +125,7 @@ async def test_an_expired_refresh_token_still_signs_out(
     client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("app.auth.time", lambda: time() - 15 * 86400)
+        patch.setattr("app.auth.tokens.time", lambda: time() - 15 * 86400)
         old = (await sign_in(client, PHONE)).json()
     assert refused(await refresh(client, old["refresh"])) == (401, "token_expired")
     assert (await sign_out(client, old["refresh"])).status_code == 204

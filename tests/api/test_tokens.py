@@ -11,7 +11,7 @@ import jwt
 import pytest
 from litestar import Litestar
 
-from app.auth import Tokens
+from app.auth.tokens import Tokens
 from app.settings import Settings
 from db.tables import RefreshToken
 from tests.members import PASSWORD, Member
@@ -101,7 +101,7 @@ async def test_an_access_token_expires_even_where_it_is_remembered(
 ) -> None:
     authorization = f"Bearer {ann.tokens['access']}"
     assert (await look(client, authorization)).status_code == 200
-    monkeypatch.setattr("app.auth.time", lambda: time() + 901)
+    monkeypatch.setattr("app.auth.tokens.time", lambda: time() + 901)
     answer = await look(client, authorization)
     assert refused(answer) == (401, "token_expired")
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
@@ -158,7 +158,7 @@ async def test_an_expired_refresh_token(
     client: httpx.AsyncClient, ann: Member, app: Litestar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("app.auth.time", lambda: time() - 15 * 86400)
+        patch.setattr("app.auth.tokens.time", lambda: time() - 15 * 86400)
         old = app.state.tokens.refresh(UUID(ann.user["id"]), uuid4())
     assert refused(await refresh(client, old)) == (401, "token_expired")
     unknown = app.state.tokens.refresh(UUID(ann.user["id"]), uuid4())

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from actors.refusals import DatabaseUnavailable
-from app import people as people_module
+from app.people import people as people_module
 from db.tables import Message, User
 from db.transaction import CommitInDoubt, transaction
 from tests.members import PASSWORD, Answer, CodeOf, Member

@@ -13,7 +13,7 @@ from piccolo_api.session_auth.tables import SessionsBase
 from saq.queue.redis import RedisQueue
 
 from app.settings import Settings
-from app.staff import change_login, create_login
+from app.staff.logins import change_login, create_login
 from db.embedded import Servers, embedded_servers
 from db.engine import engine
 from db.migrate import migrate

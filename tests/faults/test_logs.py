@@ -182,7 +182,7 @@ def test_every_line_of_every_process_is_one_json_object_with_the_same_beginning(
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["timestamp"])
         assert line["level"] in {"debug", "info", "warning", "error"}
     loggers = {line["logger"] for line in log.lines}
-    assert loggers >= {"app.serve", "app.requests", "app.problems", "actors.settlement", "uvicorn.error"}
+    assert loggers >= {"app.commands.serve", "app.requests", "app.http.problems", "actors.settlement", "uvicorn.error"}
     assert loggers >= {"tasks.worker", "tasks.delivery", "tasks.job_log", "tasks.rates"}
 
 

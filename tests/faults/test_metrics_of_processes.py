@@ -9,7 +9,7 @@ import httpx
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.auth import Lifetimes, Tokens
+from app.auth.tokens import Lifetimes, Tokens
 from app.settings import Settings
 from tests.faults.real_servers import PATIENCE_SECONDS, server
 from tests.persons import register

@@ -8,7 +8,7 @@ from time import time_ns
 import pytest
 
 from actors.signals import Passed
-from app.tracing import tracing
+from app.telemetry.tracing import tracing
 from tasks import mail, rates_api, sms
 from tasks.mail import NotSent, Smtp, send_mail
 from tasks.rates_api import RatesSource, SourceFault, ask

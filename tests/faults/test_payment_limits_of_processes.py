@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from app.payment_limits import POLICY
+from app.limits.payments import POLICY
 from db.engine import Pool, connection_pool
 from tests.conftest import assert_audit
 from tests.faults.real_servers import RealServer, server

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from actors.background import in_background
-from app.codes import Codes, Purpose
-from app.metrics import FRESH_SECONDS
-from app.passwords import Passwords
-from app.registration import Registration
+from app.people.codes import Codes, Purpose
+from app.people.passwords import Passwords
+from app.people.registration import Registration
 from app.settings import DEVELOPMENT_SECRET
+from app.telemetry.metrics import FRESH_SECONDS
 from db.tables import RefreshToken, User
 from tests.conftest import assert_audit
 from tests.faults.real_servers import api_servers, publish_rates

@@ -13,7 +13,7 @@ from litestar import Litestar
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from app.auth import Lifetimes, Tokens
+from app.auth.tokens import Lifetimes, Tokens
 from app.settings import Settings
 from tests.faults.real_servers import server
 from tests.persons import register

@@ -1,11 +1,11 @@
 """How PostgreSQL finds rows: by an index, also in tables that were empty when a statement was first prepared."""
 
-from app.auth import Lifetimes, Tokens
-from app.history import history
-from app.parameters import EARLIEST, LATEST
-from app.queries import wallet_of, wallets_of
-from app.revocations import Revocations
+from app.auth.revocations import Revocations
+from app.auth.tokens import Lifetimes, Tokens
+from app.http.parameters import EARLIEST, LATEST
 from app.settings import DEVELOPMENT_SECRET
+from app.wallets.history import history
+from app.wallets.views import wallet_of, wallets_of
 from db import ledger
 from db.engine import Pool, connection_pool
 from db.tables import Wallet

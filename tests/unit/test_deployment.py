@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from app.listen import Http, longest_farewell
+from app.commands.api import longest_farewell
+from app.server.sockets import Http
 from app.settings import Settings, variables
 
 ROOT = Path(__file__).parents[2]

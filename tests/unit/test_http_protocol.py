@@ -9,10 +9,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.http_bounds import Bounds
-from app.http_protocol import HttpProtocol
-from app.problems import CROWDED
-from app.security_headers import ANSWER, PRODUCTION_ANSWER
+from app.http.problems import CROWDED
+from app.http.security_headers import ANSWER, PRODUCTION_ANSWER
+from app.server.bounds import Bounds
+from app.server.protocol import HttpProtocol
 
 BODIES = st.binary(max_size=40)
 HEADERS = st.lists(

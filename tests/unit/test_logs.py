@@ -14,12 +14,12 @@ from uuid import UUID
 import pytest
 from asyncpg.exceptions import CheckViolationError, DataError
 
-from app.auth import Caller
-from app.log_lines import formatter
-from app.logs import LogStyle
-from app.observed import Observed
-from app.request_log import RequestLog
-from app.waiting_lines import REQUEST_LINES, WAIT_SECONDS, WRITE_BYTES, WaitingLines
+from app.auth.tokens import Caller
+from app.logs.lines import formatter
+from app.logs.requests import RequestLog
+from app.logs.setup import LogStyle
+from app.logs.waiting import REQUEST_LINES, WAIT_SECONDS, WRITE_BYTES, WaitingLines
+from app.telemetry.observed import Observed
 
 USER = UUID("0b9cbd2c-5f5e-4c0e-9f0a-0f6b6a3a9c11")
 SECRET = "hidden-word"
@@ -206,7 +206,7 @@ async def test_nobody_reading_the_log_fails_no_request(monkeypatch: pytest.Monke
 
 PROCESS = """
 import gc, logging, sys, threading, warnings
-from app.logs import LogStyle, configure_logs
+from app.logs.setup import LogStyle, configure_logs
 configure_logs(LogStyle(level="debug"), production=True)
 logging.getLogger("tasks.mail").debug("ours at debug")
 for library in ("httpx", "httpcore", "saq", "asyncio", "mail.log", "python_multipart.multipart", "PIL.PngImagePlugin"):
@@ -235,9 +235,9 @@ def test_everything_that_a_process_says_is_in_the_one_format() -> None:
         ("tasks.mail", "debug"),
         ("uvicorn.error", "warning"),
         ("py.warnings", "warning"),
-        ("app.logs", "error"),
-        ("app.logs", "error"),
-        ("app.logs", "critical"),
+        ("app.logs.setup", "error"),
+        ("app.logs.setup", "error"),
+        ("app.logs.setup", "critical"),
     ]
     raised = [line["exception"][0]["exc_value"] for line in lines if "exception" in line]
     assert raised == ["where nobody could catch it", "in a thread", "in the process"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contacts import claimed_phone_number, email_address, phone_number
-from app.problems import ValidationFailed
+from app.http.problems import ValidationFailed
+from app.people.contacts import claimed_phone_number, email_address, phone_number
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.images import KEPT_SIDE_MAX, _reencode, _store
-from app.problems import ValidationFailed
+from app.http.problems import ValidationFailed
+from app.people.images import KEPT_SIDE_MAX, _reencode, _store
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:

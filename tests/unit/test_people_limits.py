@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from redis.asyncio import Redis
 
-from app.limits import RateLimited, RateLimiter, RateLimits, Standing, Visitor, network
+from app.limits.requests import RateLimited, RateLimiter, RateLimits, Standing, Visitor, network
 
 
 @pytest.mark.parametrize(

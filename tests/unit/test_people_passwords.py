@@ -9,10 +9,9 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 
 from actors.refusals import Overloaded
-from app.new_passwords import check_common
-from app.passwords import Passwords, is_outdated
-from app.problems import ValidationFailed
-from app.threads import Threads
+from app.http.problems import ValidationFailed
+from app.limits.threads import Threads
+from app.people.passwords import Passwords, check_common, is_outdated
 
 
 @pytest.fixture

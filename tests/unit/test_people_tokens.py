@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.refusals import Refusal
-from app import auth
-from app.auth import ACCESS, REFRESH, Lifetimes, NotAuthenticated, TokenExpired, TokenInvalid, Tokens
+from app.auth import tokens as auth
+from app.auth.tokens import ACCESS, REFRESH, Lifetimes, NotAuthenticated, TokenExpired, TokenInvalid, Tokens
 
 SECRET = "a secret of the tests, long enough"
 TOKENS = Tokens(SECRET, Lifetimes())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from app.env_example import env_example
+from app.commands.env_example import env_example
 from app.environment import SettingsError, complete_environment
 from app.settings import DEVELOPMENT_SECRET, Settings, load_settings, variables
 
@@ -189,7 +189,9 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_example_file_is_true() -> None:
     example = Path(__file__).parents[2] / ".env.example"
-    assert example.read_text() == env_example(), "write it anew: .venv/bin/python -m app.env_example > .env.example"
+    assert example.read_text() == env_example(), (
+        "write it anew: .venv/bin/python -m app.commands.env_example > .env.example"
+    )
 
 
 def test_every_setting_says_what_it_means() -> None:

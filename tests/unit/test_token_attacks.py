@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from app.auth import ACCESS, REFRESH, Lifetimes, TokenExpired, TokenInvalid, Tokens
+from app.auth.tokens import ACCESS, REFRESH, Lifetimes, TokenExpired, TokenInvalid, Tokens
 
 SECRET = "a secret of the tests, long enough"
 RETIRED = "the secret before, also long enough"

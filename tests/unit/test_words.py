@@ -6,9 +6,9 @@ from uuid import UUID
 import pytest
 from msgspec import Meta, Struct
 
-from app.bodies import PlainText, decode
-from app.problems import ValidationFailed
-from app.words import NOT_BLANK
+from app.http.bodies import PlainText, decode
+from app.http.explanations import NOT_BLANK
+from app.http.problems import ValidationFailed
 
 
 class Part(Struct):

@@ -1,0 +1,58 @@
+"""What went wrong with a command, in one sentence: for everything that a user can mend."""
+
+from asyncpg.exceptions import (
+    InsufficientPrivilegeError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
+    UndefinedColumnError,
+    UndefinedTableError,
+)
+from redis.exceptions import RedisError
+
+from app.commands.demo import DemoFailed
+from app.environment import SettingsError
+from app.people.lookup import PersonError
+from app.server.sockets import PortTaken
+from app.server.supervisor import GivenUp
+from app.staff.logins import StaffError
+from db.child import EmbeddedError
+from db.engine import UNAVAILABLE
+from db.migrate import MigrationError
+from db.transaction import IN_DOUBT, CommitInDoubt
+from tasks.metrics import MetricsPortTaken
+
+OURS = (
+    SettingsError,
+    DemoFailed,
+    PortTaken,
+    GivenUp,
+    EmbeddedError,
+    MigrationError,
+    MetricsPortTaken,
+    StaffError,
+    PersonError,
+)
+# A wrong password, no such database, too few rights.
+_NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
+_NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
+
+
+def sentence(error: BaseException) -> str | None:
+    """The sentence, or None for a fault of the program, which deserves its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        return sentence(error.exceptions[0])
+    if isinstance(error, OURS):
+        return str(error)
+    if isinstance(error, RedisError):
+        return f"Redis does not answer at REDIS_URL ({error})."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, _NOT_LET_IN):
+        return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
+    if isinstance(error, _NOT_MIGRATED):
+        return f"The database is not as this version needs it ({error}). Run `wallet migrate`."
+    if isinstance(error, CommitInDoubt):
+        return IN_DOUBT
+    if isinstance(error, UNAVAILABLE):
+        return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
+    return None

@@ -1,0 +1,54 @@
+"""
+What each command does before it imports anything else: the environment is completed, and read.
+
+The database engine reads it when it is imported.
+"""
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+def all_settings() -> "Settings":
+    """The settings of a command that runs once."""
+    environment()
+    from app.settings import load_settings
+
+    return load_settings(os.environ)
+
+
+def server_settings(*, supervised: bool) -> "Settings":
+    """The settings of a part that runs alone. A supervised one first makes sure not to outlive its supervisor."""
+    if supervised:
+        from app.server.supervisor import end_with_supervisor
+
+        end_with_supervisor()
+    settings = all_settings()
+    from app.logs.setup import configure_logs
+
+    configure_logs(settings.log, production=not settings.development)
+    return settings
+
+
+def database_settings() -> "Settings":
+    """The settings of a command that needs a database and nothing else."""
+    environment()
+    from app.settings import load_settings
+
+    return load_settings(os.environ, needs=("DATABASE_URL",))
+
+
+def environment(*, with_running: bool = True) -> None:
+    """Complete the environment before anything imports the database engine, which reads it."""
+    from app.environment import complete_environment
+
+    complete_environment(with_running=with_running)
+    # Piccolo warns of a table named `user`, which it quotes everywhere, and of a database that is not there, which is
+    # no news to a command that needs none and is said properly by one that does.
+    warnings.filterwarnings("ignore", module="piccolo")
+    # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs.py` says.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,119 @@
+"""Passwords: argon2id, off the event loop."""
+
+from collections.abc import Callable
+from functools import cache
+from secrets import token_urlsafe
+from typing import ParamSpec
+
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import Type
+
+from actors.refusals import Refusal
+from app.http.problems import FieldError, ValidationFailed
+from app.limits.threads import Threads
+from app.people.contacts import claimed_phone_number
+
+P = ParamSpec("P")
+
+LENGTH_MIN = 8
+LENGTH_MAX = 128
+
+# OWASP's floor for argon2id (Password Storage Cheat Sheet): 19 MiB, two passes, one lane. About 20 ms here.
+_ARGON2 = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1, hash_len=32, salt_len=16, type=Type.ID)
+
+
+class WrongPassword(Refusal):
+    code = "wrong_password"
+    title = "The current password is wrong."
+    detail = "Nothing has changed. Give the password you sign in with."
+
+
+class Passwords:
+    """
+    Hashes and compares passwords in two threads, about a hundred a second.
+
+    Its methods raise `Overloaded` when more than `waiting_max` calls wait.
+    """
+
+    def __init__(self, *, threads: int = 2, waiting_max: int = 256) -> None:
+        self._threads = Threads("password", count=threads, waiting_max=waiting_max)
+        # What an unknown person's password is compared with, so that it takes as long as a known one's.
+        self._nobodys_hash = _ARGON2.hash(token_urlsafe())
+
+    async def hash(self, password: str) -> str:
+        """The argon2id hash in PHC string format: it carries its salt and its parameters."""
+        return await self._threads.run(_ARGON2.hash, password)
+
+    async def match(self, password_hash: str | None, password: str) -> bool:
+        """Whether the password is the hashed one; no hash matches nothing, and takes the same time to say so."""
+        same = await self._threads.run(_same, password_hash or self._nobodys_hash, password)
+        return same and password_hash is not None
+
+    async def checked(self, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Look at a new password in these threads too; raises what `check` raises."""
+        await self._threads.run(check, *args, **kwargs)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.close()
+
+
+def _same(password_hash: str, password: str) -> bool:
+    try:
+        return _ARGON2.verify(password_hash, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def is_outdated(password_hash: str) -> bool:
+    """
+    Whether a hash is weaker than one made today.
+
+    Never where it is stronger: while two versions run side by side, the older one must not undo the newer one's work.
+    """
+    try:
+        theirs = extract_parameters(password_hash)
+    except InvalidHashError:
+        return False
+    stronger = theirs.time_cost * theirs.memory_cost >= _ARGON2.time_cost * _ARGON2.memory_cost
+    return not stronger and _ARGON2.check_needs_rehash(password_hash)
+
+
+class PasswordRefused(ValidationFailed):
+    """It is long enough, and too easy to guess."""
+
+
+def check_new_password(password: str, *, field: str, email: str, phone_number: str, region: str) -> None:
+    """
+    Look at a password before it becomes somebody's. The first call takes 50 ms, so it is made in a thread.
+
+    Raises:
+        PasswordRefused: it is their own email address or phone number, however written, or a common one.
+    """
+    if password.strip().casefold() == email.casefold() or _as_phone_number(password, region) == phone_number:
+        message = "This is your own email address or phone number, which is tried first. Choose a password of its own."
+        raise PasswordRefused(FieldError(field=field, message=message))
+    check_common(password, field=field)
+
+
+def check_common(password: str, *, field: str) -> None:
+    """The part that needs to know nobody: refuses a common one, as `check_new_password` does."""
+    if password.casefold() in _common():
+        message = "This is one of the most common passwords, which are tried first. Choose another: several words do."
+        raise PasswordRefused(FieldError(field=field, message=message))
+
+
+@cache
+def _common() -> frozenset[str]:
+    """The 30 000 most common passwords of zxcvbn (MIT licence) that are long enough to be refused for anything else."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # here: it is large, and nobody waits for it at the start
+
+    return frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"] if len(word) >= LENGTH_MIN)
+
+
+def _as_phone_number(text: str, region: str) -> str | None:
+    try:
+        return claimed_phone_number(text, region=region)
+    except Refusal:
+        return None

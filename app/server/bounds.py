@@ -1,0 +1,225 @@
+"""What one client may take of the server: how long, how much at once, and how many connections all of them have."""
+
+from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
+from uuid_utils import uuid7
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.http.problems import CROWDED, MEDIA_TYPE, Problem, problem_type
+from app.http.security_headers import ANSWER
+
+# As other servers have it: our own clients send less than 4 KiB.
+HEAD_MAX_BYTES = 32 * 1024
+HEADERS_MAX = 100
+# A body may take a second longer for each so many bytes that have come: 5 MiB over 64 kbit/s are let through.
+BYTES_PER_SECOND_MIN = 8 * 1024
+# Chunks of one byte come in six: beyond this, what is sent is not meant as a body.
+_FRAMING_MAX = 8
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """Those that an operator may want to turn."""
+
+    request_seconds: float = 20
+    connections_max: int = 10_000
+    rest_seconds: float = 0.25
+    """Who was told to come again in a second, and asks at once, is read so much later."""
+
+
+def _problem(status: int, code: str, title: str, detail: str) -> Problem:
+    """It names no `instance`: what was asked for is not known, or not looked at."""
+    return Problem(type=problem_type(code), title=title, status=status, detail=detail, instance="", code=code)
+
+
+NOT_HTTP = _problem(400, "bad_request", "This is not a request.", "Expected HTTP/1.1 (RFC 9112).")
+TOO_SLOW = _problem(
+    408, "request_timeout", "The request took too long to arrive.", "Nothing has happened. Send it again, in one piece."
+)
+HEAD_TOO_LARGE = _problem(
+    431,
+    "headers_too_large",
+    "The headers are too large.",
+    f"Send at most {HEADERS_MAX} headers of {HEAD_MAX_BYTES // 1024} KiB together.",
+)
+FULL = _problem(503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.")
+
+
+def _answer(problem: Problem, request_id: bytes | None = None) -> bytes:
+    """A whole answer, with an id of its own where the request has none yet."""
+    body = msgspec.json.encode(problem)
+    fields = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        *([(b"retry-after", b"1")] if problem.status == 503 else []),
+        *ANSWER,
+        (b"x-request-id", request_id or str(uuid7()).encode()),
+    ]
+    return b"".join([STATUS_LINE[problem.status], *(b"%s: %s\r\n" % field for field in fields), b"\r\n", body])
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """
+    uvicorn's protocol, within bounds.
+
+    uvicorn waits for a request as long as it is never quiet, and for a reader of its answers for ever; and it keeps
+    whatever comes as a head. Here `look`, which the server calls about once a second, hangs up on whoever
+
+    - has not sent a whole request in time, counted from the first look at it;
+    - has not read anything of an answer for as long;
+    - has connected, and sent nothing at all.
+
+    So no request has a timer, and the times are late by a second.
+    """
+
+    bounds = Bounds()
+
+    _instead: Problem | None = None  # what to answer to the request that is being read
+    _long_read = False
+    # Of all requests so far; and of the one that comes in several pieces, what was not its body.
+    _body_bytes = 0
+    _pieces_of: Any = None
+    _other_bytes = _body_bytes_begun = 0
+    # What `look` has seen the last time.
+    _awaited: Any = None
+    _awaited_since = 0.0
+    _awaited_from = _unread = 0
+
+    @classmethod
+    def within(cls, bounds: Bounds) -> type[Self]:
+        """The protocol with other bounds."""
+        return type(cls.__name__, (cls,), {"bounds": bounds})
+
+    def connection_made(self, transport: Any) -> None:
+        """One more, or one too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.bounds.connections_max:
+            self._refuse(FULL)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless it is too much."""
+        cycle_before, body_bytes_before = self.cycle, self._body_bytes
+        self._long_read = len(data) > HEAD_MAX_BYTES
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope or cycle.more_body:  # there is more to come
+            other_bytes = len(data) - (self._body_bytes - body_bytes_before)
+            self._piece_read(other_bytes, alone=cycle is cycle_before)
+
+    def on_headers_complete(self) -> None:
+        """The head is there; raising makes uvicorn call `send_400_response`."""
+        several = self._long_read or self._pieces_of is self.scope
+        if len(self.headers) > HEADERS_MAX or (several and self._head_bytes() > HEAD_MAX_BYTES):
+            self._instead = HEAD_TOO_LARGE
+            raise ValueError("the head is too large")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """
+        Where this process had too much to do for the request, let the next one over the connection wait a little.
+
+        To refuse costs half of what it costs to serve: clients that ask again at once would leave no time to serve.
+        """
+        crowded = self.cycle is not None and CROWDED in self.cycle.scope
+        super().on_response_complete()
+        if crowded and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_later(self.bounds.rest_seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        """What was sent can't be read."""
+        self._refuse(self._instead or NOT_HTTP)
+
+    def look(self, now: float) -> bool:
+        """Hang up on a client that has been too slow for too long; whether it was."""
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            self._awaited = None
+            if unread != self._unread:
+                self._unread, self._awaited_since = unread, now
+            elif now - self._awaited_since >= self.bounds.request_seconds:
+                self.transport.abort()  # closing would wait until it has been read
+                return True
+            return False
+        self._unread = 0
+        awaited = self._awaits()
+        if awaited is None or awaited is not self._awaited:
+            self._awaited, self._awaited_since, self._awaited_from = awaited, now, self._body_bytes
+            return False
+        bonus_seconds = (self._body_bytes - self._awaited_from) / BYTES_PER_SECOND_MIN
+        if self.cycle is not None and self.cycle.response_complete:
+            bonus_seconds = 0  # nobody wants that body any more
+        if now - self._awaited_since < self.bounds.request_seconds + bonus_seconds:
+            return False
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self._refuse(TOO_SLOW)
+        else:
+            self.transport.close()
+        return True
+
+    def _awaits(self) -> Any:
+        """The request of which there is more to come, this connection before its first one, or None."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return None
+        if cycle is None:
+            return self.scope or self
+        if cycle.scope is not self.scope:  # an answer under way comes first
+            return self.scope if cycle.response_complete else None
+        return self.scope if cycle.more_body and not self.flow.read_paused else None
+
+    def _piece_read(self, other_bytes: int, *, alone: bool) -> None:
+        """
+        Keep count of a request that comes in several pieces: of its head, trailers and what stands between chunks.
+
+        A piece that was not `alone` also had other requests, or a whole head, in it, which are not told apart here.
+        """
+        if self.transport.is_closing():
+            return
+        if self._pieces_of is not self.scope:
+            self._pieces_of, self._other_bytes, self._body_bytes_begun = self.scope, 0, self._body_bytes
+            other_bytes = other_bytes if alone else 0
+        self._other_bytes += other_bytes
+        body_bytes = self._body_bytes - self._body_bytes_begun
+        if self._other_bytes > HEAD_MAX_BYTES + _FRAMING_MAX * body_bytes:
+            in_body = self.cycle is not None and self.cycle.scope is self.scope
+            self._refuse(NOT_HTTP if in_body else HEAD_TOO_LARGE)
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self, problem: Problem) -> None:
+        """
+        Answer in the place of the application, and hang up.
+
+        Another request's answer is never given by this one's refusal: where one is still under way it is the last, and
+        where several wait, whose turn it is can't be seen, so the connection is cut.
+        """
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self.transport.abort()
+        elif cycle is None or cycle.response_complete:
+            self.transport.write(_answer(problem))
+            self.transport.close()
+        elif cycle.scope is not self.scope:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+        else:
+            cycle.disconnected = True  # whatever the application says now comes too late
+            if not cycle.response_started:
+                # The application has begun with it, and logs how it ends, under this id.
+                self.transport.write(_answer(problem, cycle.scope["state"].get("request_id")))
+            self.transport.close()

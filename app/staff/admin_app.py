@@ -1,0 +1,90 @@
+"""Piccolo Admin, as we want it. Importing this takes most of a second, so `app/admin.py` does it at the first visit."""
+
+import logging
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from asyncpg.exceptions import DataError
+from piccolo_admin.endpoints import create_admin
+from piccolo_api.rate_limiting.middleware import RateLimitProvider
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from actors.bank import Bank
+from actors.refusals import DatabaseUnavailable
+from app.limits.requests import RateLimiter
+from app.limits.threads import Threads
+from app.staff.admin_tables import TABLES
+from app.staff.logins import StaffLogin, client_address
+from app.staff.money_forms import money_forms
+from app.staff.people_forms import people_forms
+from db.engine import UNAVAILABLE
+
+log = logging.getLogger(__name__)
+
+SESSION = timedelta(hours=1)
+SESSION_MAX = timedelta(hours=12)
+
+# Piccolo Admin has no read-only look: what could only fail is taken out of the page. The API refuses it all the same.
+_LINKS = (
+    '<link rel="icon" href="data:,"><script defer src="./read-only.js"></script>'
+    '<link rel="stylesheet" href="./read-only.css">'
+)
+
+
+class AddressOnly(RateLimitProvider):
+    """Limits nothing by itself, only tells the login where the request is from: the limit is in Redis."""
+
+    def increment(self, identifier: str) -> None:
+        client_address.set(identifier)
+
+
+def build(
+    bank: Bank, limiter: RateLimiter, threads: Threads, *, production: bool, public_url: str, phone_region: str
+) -> ASGIApp:
+    """The admin as an application of its own; it expects to be mounted."""
+    admin: Any = create_admin(
+        tables=TABLES,
+        forms=[*money_forms(bank), *people_forms(phone_region)],
+        auth_table=StaffLogin.guarded_by(limiter, threads),
+        session_expiry=SESSION,
+        max_session_expiry=SESSION_MAX,
+        page_size=25,
+        read_only=True,
+        rate_limit_provider=AddressOnly(),
+        production=production,
+        site_name="Wallet staff",
+        auto_include_related=False,
+        allowed_hosts=[urlsplit(public_url).hostname or ""],
+        sidebar_links={"Workers": "/workers/", "API documentation": "/docs"},
+    )
+    admin.template = admin.template.replace("</head>", f"{_LINKS}</head>").replace("Piccolo Admin", "Wallet staff")
+    mounts = {route.path: route.app for route in admin.routes if hasattr(route, "app")}
+    for part in (mounts["/api"].app, mounts["/public"]):
+        for error in (ValueError, DataError):
+            part.add_exception_handler(error, _not_understood)
+        _say_when_unavailable(part)
+        # These load Swagger UI from a CDN, which the admin's content security policy does not let them.
+        part.router.routes = [route for route in part.routes if route.path != "/docs"]
+    _say_when_unavailable(admin)  # sessions are looked up around the parts
+    app: ASGIApp = admin
+    return app
+
+
+def _say_when_unavailable(part: Any) -> None:
+    """Piccolo Admin would log a traceback for each request of an outage."""
+    for error in UNAVAILABLE:
+        part.add_exception_handler(error, _unavailable)
+
+
+async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(DatabaseUnavailable())}, 503, {"Retry-After": "1"})
+
+
+async def _not_understood(_request: Request, error: Exception) -> JSONResponse:
+    """What Piccolo or the database makes nothing of, such as an order by a column that is not there."""
+    # Not with its path or its question, in which there is whatever somebody has typed.
+    log.info("the admin could not answer: %s", type(error).__name__)
+    return JSONResponse({"detail": "This can't be answered. Check the filters, the order and the page."}, 400)

@@ -1,0 +1,74 @@
+"""What the forms of the admin have in common: who asks and why, and what is said where the database does not answer."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from piccolo_admin.endpoints import FormConfig
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from starlette.requests import Request
+
+from actors.orders import StaffMember
+from db.engine import UNAVAILABLE
+from db.transaction import IN_DOUBT, CommitInDoubt
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("Write it on one line, without control characters.")
+    return text
+
+
+ON_ONE_LINE = AfterValidator(_printable)
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
+    ON_ONE_LINE,
+    Field(title="Reason: kept in the staff's log, for good"),
+]
+
+
+def operator(request: Request) -> StaffMember:
+    """
+    Who asks.
+
+    Raises:
+        ValueError: a viewer; Piccolo Admin shows the sentence.
+    """
+    login: Any = request.user.user
+    if not login.superuser:
+        raise ValueError("You may look, but not act. Ask an operator.")
+    return StaffMember(login.id, login.username)
+
+
+@contextmanager
+def database_trouble_in_words() -> Iterator[None]:
+    """
+    Let Piccolo Admin show a sentence where the database does not answer within the block.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        yield
+    except CommitInDoubt:
+        raise ValueError(IN_DOUBT) from None
+    except UNAVAILABLE:
+        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
+
+
+def form_config(
+    name: str,
+    model: type[BaseModel],
+    endpoint: Callable[[Request, Any], Awaitable[str]],
+    description: str,
+    group: str,
+) -> FormConfig:
+    """A form as Piccolo Admin wants it described."""
+    return FormConfig(
+        name=name,
+        pydantic_model=model,
+        endpoint=endpoint,  # type: ignore[arg-type]  # Piccolo asks for a Coroutine, which an async function returns
+        description=description,
+        form_group=group,
+    )

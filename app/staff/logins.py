@@ -1,0 +1,150 @@
+"""The logins of staff: Piccolo's own user and session tables, made by `wallet staff`, checked off the event loop."""
+
+import hmac
+import re
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+from asyncpg.exceptions import UniqueViolationError
+from piccolo.apps.user.tables import BaseUser
+from piccolo_api.session_auth.tables import SessionsBase
+from starlette.exceptions import HTTPException
+
+from actors.refusals import Refusal
+from app.http.problems import ValidationFailed
+from app.limits.requests import RateLimiter
+from app.limits.threads import Threads
+from app.people.contacts import email_address
+
+PASSWORD_LENGTH_MIN = 12
+# What guessers try first, longest first. A password has to be more than these.
+_GUESSED_FIRST = re.compile(
+    "1234567890|123456789|12345678|1234567|123456|12345|1234|123|987654321|654321|321|qwertyuiop|qwerty|asdfghjkl|asdf"
+    "|zxcvbnm|zxcv|password|passw0rd|p@ssword|welcome|changeme|letmein|iloveyou|secret|admin|staff|wallet|operator"
+)
+# Set per request by whoever knows it, for the limit on sign-ins.
+client_address: ContextVar[str] = ContextVar("client_address", default="")
+
+
+class StaffError(Exception):
+    """A login can't be made or changed; the message is a sentence for people."""
+
+
+class StaffLogin(BaseUser, tablename="piccolo_user"):
+    """`admin` may look, `superuser` may act as well. An inactive login gets nowhere, at once."""
+
+    _min_password_length = PASSWORD_LENGTH_MIN
+
+    @classmethod
+    def guarded_by(cls, limiter: RateLimiter, threads: Threads) -> type["StaffLogin"]:
+        """The table as Piccolo Admin should use it: limited, and hashing in threads."""
+        nobodys_password = cls.hash_password("nobody's")
+
+        class Guarded(cls, tablename="piccolo_user"):  # type: ignore[valid-type, misc, call-arg]
+            @classmethod
+            async def login(cls, username: str, password: str) -> int | None:
+                """
+                The login's id, or None where name or password is wrong; as slow for a name that is not there.
+
+                Raises:
+                    HTTPException: too many tries under this name or from this address, or by everybody.
+                """
+                username, password = str(username), str(password)
+                try:
+                    await limiter.staff_sign_in(username, client_address.get())
+                    return await cls._matching(username, password)
+                except Refusal as refusal:
+                    headers = dict(getattr(refusal, "headers", {}))
+                    raise HTTPException(refusal.status, f"{refusal.title} {refusal}", headers) from None
+
+            @classmethod
+            async def _matching(cls, username: str, password: str) -> int | None:
+                if len(password) > cls._max_password_length:
+                    return None
+                name = username[: cls.username.length]
+                row = await cls.select(cls.id, cls.password).where(cls.username == name).first()
+                stored = row["password"] if row else nobodys_password
+                _, iterations, salt, _ = cls.split_stored_password(stored)
+                hashed = await threads.run(cls.hash_password, password, salt, int(iterations))
+                if not row or name != username or not hmac.compare_digest(hashed.encode(), stored.encode()):
+                    return None
+                # Piccolo's column has no time zone; what it holds is UTC, as everything else.
+                await cls.update({cls.last_login: datetime.utcnow()}).where(cls.id == row["id"])  # noqa: DTZ003
+                login_id: int = row["id"]
+                return login_id
+
+        return Guarded
+
+
+def check_password(password: str, username: str) -> None:
+    """
+    Raises:
+        StaffError: it is too weak for somebody who can move other people's money.
+    """
+    if not _is_text(password):
+        raise StaffError("The password must be text in UTF-8.")
+    if not PASSWORD_LENGTH_MIN <= len(password) <= StaffLogin._max_password_length:  # noqa: SLF001 - Piccolo's own name
+        raise StaffError(f"The password must have {PASSWORD_LENGTH_MIN} to 128 characters.")
+    if username.lower() in password.lower():
+        raise StaffError("The password must not contain the username.")
+    if len(set(_GUESSED_FIRST.sub("", password.lower()))) < 6:
+        raise StaffError("The password is too easy to guess. Choose one with more in it than common words and numbers.")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, which a terminal in another encoding gives
+        return False
+    return True
+
+
+async def create_login(*, username: str, email: str, password: str, operator: bool) -> int:
+    """
+    A new login, and its id.
+
+    Raises:
+        StaffError: the name or the email is taken, or something is not good enough.
+    """
+    if not 3 <= len(username) <= 100 or not username.isprintable() or username != username.strip():
+        raise StaffError("The username must have 3 to 100 printable characters.")
+    try:
+        email = email_address(email, development=True)
+    except ValidationFailed as error:
+        raise StaffError(f"The email address is not one. {error.errors[0].message}") from None
+    check_password(password, username)
+    try:
+        login = await StaffLogin.create_user(
+            username=username, password=password, email=email, active=True, admin=True, superuser=operator
+        )
+    except UniqueViolationError:
+        raise StaffError(f"There is a login named {username}, or with this email, already.") from None
+    login_id: int = login.id
+    return login_id
+
+
+async def change_login(username: str, *, password: str | None = None, active: bool | None = None) -> None:
+    """
+    Set a new password, or let nobody in under this name any more (or again). Whoever is signed in is signed out.
+
+    Raises:
+        StaffError: there is no such login, or the password is not good enough.
+    """
+    login = await StaffLogin.objects().where(StaffLogin.username == username).first()
+    if login is None:
+        raise StaffError(f"There is no login named {username}.")
+    if password is not None:
+        check_password(password, username)
+        await StaffLogin.update_password(login.id, password)
+    if active is not None:
+        await StaffLogin.update({StaffLogin.active: active}).where(StaffLogin.id == login.id)
+    await SessionsBase.delete().where(SessionsBase.user_id == login.id)
+
+
+async def logins() -> list[dict[str, Any]]:
+    """Everybody's name, email, role, and when they last signed in."""
+    rows: list[dict[str, Any]] = await StaffLogin.select(
+        StaffLogin.username, StaffLogin.email, StaffLogin.active, StaffLogin.superuser, StaffLogin.last_login
+    ).order_by(StaffLogin.username)
+    return rows

@@ -1,0 +1,156 @@
+"""What operators ask of the bank: forms of the admin, each an order with a reason."""
+
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID, uuid5
+
+from piccolo_admin.endpoints import FormConfig
+from pydantic import BaseModel, Field, StringConstraints
+from starlette.requests import Request
+
+from actors.bank import Bank
+from actors.money import InvalidAmount, amount_from_json
+from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, Unfreeze, new_id
+from actors.refusals import IdempotencyKeyReused, Refusal
+from app.staff.forms import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
+from db import ledger
+from db.tables import Wallet
+
+GROUP = "Act on money"
+# Keys of staff have a place of their own among the users' keys.
+_KEYS = UUID("5e3a1c0e-6f6d-4f0e-9d0b-57a11e700000")
+
+
+WalletNumber = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
+    ON_ONE_LINE,
+    Field(title="Wallet number, ten digits"),
+]
+Amount = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20),
+    ON_ONE_LINE,
+    Field(title="Amount in its currency: 12.50 credits, -12.50 debits"),
+]
+Reference = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    ON_ONE_LINE,
+    Field(title="Reference, such as a ticket's number: money moves once under it"),
+]
+
+
+class AdjustForm(BaseModel):
+    wallet_number: WalletNumber
+    amount: Amount
+    reference: Reference
+    reason: Reason
+
+
+class FreezeForm(BaseModel):
+    wallet_number: WalletNumber
+    reason: Reason
+
+
+class UnfreezeForm(FreezeForm):
+    pass
+
+
+class ReverseForm(BaseModel):
+    transaction_id: Annotated[UUID, Field(title="Id of the transaction that is to be undone")]
+    reason: Reason
+
+
+def money_forms(bank: Bank) -> list[FormConfig]:
+    """The forms, each of which puts an order before the bank."""
+
+    async def adjust(request: Request, form: AdjustForm) -> str:
+        staff = operator(request)
+        receipt = await _perform(
+            bank,
+            Adjust(
+                id=new_id(),
+                staff=staff,
+                wallet_id=await _wallet_id(form.wallet_number),
+                amount=_signed(form.amount),
+                reason=form.reason,
+                key=IdempotencyKey(user_id=uuid5(_KEYS, str(staff.id)), key=form.reference),
+            ),
+        )
+        assert receipt.transaction
+        again = "It was done before under this reference. " if receipt.replayed else ""
+        return f"{again}The balance was then {receipt.balance_after}. Transaction {receipt.transaction.id}."
+
+    async def freeze(request: Request, form: FreezeForm) -> str:
+        order = Freeze(
+            id=new_id(),
+            staff=operator(request),
+            wallet_id=await _wallet_id(form.wallet_number),
+            reason=form.reason,
+        )
+        receipt = await _perform(bank, order)
+        return "It was frozen already." if receipt.unchanged else "Frozen: nothing gets in or out."
+
+    async def unfreeze(request: Request, form: UnfreezeForm) -> str:
+        staff = operator(request)
+        wallet_id = await _wallet_id(form.wallet_number)
+        await _refuse_erased(wallet_id)
+        order = Unfreeze(id=new_id(), staff=staff, wallet_id=wallet_id, reason=form.reason)
+        receipt = await _perform(bank, order)
+        return "It was not frozen." if receipt.unchanged else "No longer frozen."
+
+    async def reverse(request: Request, form: ReverseForm) -> str:
+        order = Reverse(id=new_id(), staff=operator(request), transaction_id=form.transaction_id, reason=form.reason)
+        receipt = await _perform(bank, order)
+        assert receipt.transaction
+        return f"Reversed by transaction {receipt.transaction.id}."
+
+    return [
+        form_config(
+            "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account.", GROUP
+        ),
+        form_config("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen.", GROUP),
+        form_config(
+            "Unfreeze a wallet",
+            UnfreezeForm,
+            unfreeze,
+            "End a freeze. A block for an unpaid fee stays.",
+            GROUP,
+        ),
+        form_config(
+            "Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there.", GROUP
+        ),
+    ]
+
+
+async def _perform(bank: Bank, order: Order) -> Receipt:
+    try:
+        return await bank.perform(order)
+    except IdempotencyKeyReused:
+        raise ValueError("This reference was used for another wallet or amount. Choose a new one.") from None
+    except Refusal as refusal:
+        raise ValueError(f"{refusal.title} {refusal}") from None
+
+
+async def _wallet_id(number: str) -> int:
+    with database_trouble_in_words():
+        found = (await ledger.wallet_ids([number])).get(number)
+    if found is None:
+        raise ValueError("There is no wallet of a person with this number.")
+    return found
+
+
+async def _refuse_erased(wallet_id: int) -> None:
+    with database_trouble_in_words():
+        erased = await Wallet.exists().where((Wallet.id == wallet_id) & Wallet.user.erased_at.is_not_null())
+    if erased:
+        raise ValueError("Its owner has been erased: nobody could get at what arrives. It stays frozen.")
+
+
+def _signed(text: str) -> Decimal:
+    try:
+        amount = amount_from_json(text.removeprefix("-").removeprefix("+").encode())
+    except InvalidAmount:
+        raise ValueError("Write the amount as 12.50 to credit or -12.50 to debit, with at most two decimals.") from None
+    return -amount if text.startswith("-") else amount

@@ -1,0 +1,156 @@
+"""`GET /metrics` for Prometheus: what requests and the engine count, and what a look at the world shows."""
+
+import asyncio
+import hmac
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.auth.tokens import NotAuthenticated
+from app.telemetry.readiness import Lookout
+from app.telemetry.shared_metrics import FOLDER_VARIABLE
+from db.audit_results import age, last_result
+from db.engine import UNAVAILABLE
+from db.tables import Message
+from tasks.heartbeat import heartbeat_age
+from tasks.sweep import Sweep, last_sweep
+
+# Whoever asks more often gets the last answer again: looking costs a few queries.
+FRESH_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+# A sweep that has not been heard of for so long does not run any more.
+SWEEP_ALIVE = timedelta(seconds=30)
+
+_BACKLOG = """
+SELECT count(*) FILTER (WHERE next_attempt_at <= now()) AS due,
+    count(*) FILTER (WHERE next_attempt_at > now()) AS later,
+    greatest(0, extract(epoch FROM now() - min(next_attempt_at)))::float AS oldest
+FROM message WHERE next_attempt_at IS NOT NULL
+"""
+
+Family = GaugeMetricFamily
+
+
+class World:
+    """What nobody counts as it happens, since it is a state of the world: read when Prometheus asks."""
+
+    def __init__(self, redis: Redis, lookout: Lookout) -> None:
+        self._redis = redis
+        self._lookout = lookout
+
+    async def families(self) -> list[Family]:
+        """The metrics of this moment; those of a part that does not answer are left out."""
+        found = await asyncio.gather(self._parts(), self._sweep(), self._mail(), self._audit(), return_exceptions=True)
+        families: list[Family] = []
+        for each in found:
+            if isinstance(each, list):
+                families += each
+            elif not isinstance(each, (RedisError, *UNAVAILABLE)):
+                raise each
+        return families
+
+    async def _parts(self) -> list[Family]:
+        up = Family("wallet_part_up", "1 where a part that the API needs is there.", labels=["part"])
+        for part, check in (await self._lookout.look()).checks.items():
+            up.add_metric([part], float(check.status == "ok"))
+        families = [up]
+        if rates := self._lookout.board.current():
+            age = datetime.now(UTC) - rates.as_of
+            families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", age.total_seconds()))
+        return families
+
+    async def _sweep(self) -> list[Family]:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            beaten = await heartbeat_age(self._redis)
+            sweep = await last_sweep(self._redis) or _NEVER
+        running = sweep.finished_at is None and datetime.now(UTC) - sweep.updated_at < SWEEP_ALIVE
+        families = [
+            _gauge("wallet_fee_sweep_running", "1 while fees are being charged.", float(running)),
+            _gauge("wallet_fee_sweep_due", "Wallets that the last sweep found due.", sweep.due),
+            _gauge("wallet_fee_sweep_walked", "Wallets of it that have had their turn.", sweep.walked),
+            _gauge("wallet_fee_sweep_charged", "Fees that it charged.", sweep.charged),
+            _gauge("wallet_fee_sweep_blocked", "Wallets that it blocked.", sweep.blocked),
+        ]
+        if beaten is not None:
+            families.append(
+                _gauge("wallet_worker_heartbeat_age_seconds", "Since a worker's heartbeat.", beaten.total_seconds())
+            )
+        return families
+
+    async def _mail(self) -> list[Family]:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            (row,) = await Message.raw(_BACKLOG)
+        backlog = Family("wallet_mail_backlog", "Messages to be sent: due, or to be tried later.", labels=["state"])
+        for state in ("due", "later"):
+            backlog.add_metric([state], row[state])
+        return [backlog, _gauge("wallet_mail_oldest_due_seconds", "For how long the oldest was due.", row["oldest"])]
+
+    async def _audit(self) -> list[Family]:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            report = await last_result()
+        if report is None:
+            return []
+        return [
+            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(report.ok)),
+            _gauge("wallet_audit_age_seconds", "Since the last audit.", age(report).total_seconds()),
+        ]
+
+
+_NEVER = Sweep(started_at=datetime.fromtimestamp(0, UTC), updated_at=datetime.fromtimestamp(0, UTC))
+
+
+def metrics_route(world: World, token: str) -> HTTPRouteHandler:
+    """`GET /metrics`, for whoever has the token, where there is one."""
+    known = (-FRESH_SECONDS, b"")
+    asking = asyncio.Lock()
+
+    async def told() -> bytes:
+        nonlocal known
+        async with asking:
+            if monotonic() - known[0] >= FRESH_SECONDS:
+                families = await world.families()
+                known = (monotonic(), await asyncio.to_thread(_text, families))
+        return known[1]
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Everything that is counted, of all processes that share a folder."""
+        sent = request.headers.get("authorization", "")
+        if token and not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
+            raise NotAuthenticated("Send the token of WALLET_METRICS_TOKEN: `Authorization: Bearer <token>`.")
+        return Response(await told(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
+
+    return metrics
+
+
+class _Told:
+    """A collector of what is known already."""
+
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+def _text(families: list[Family]) -> bytes:
+    shared = os.environ.get(FOLDER_VARIABLE)
+    registry = CollectorRegistry()
+    if shared:
+        MultiProcessCollector(registry, shared)  # type: ignore[no-untyped-call]
+    registry.register(_Told(families))
+    return (b"" if shared else generate_latest(REGISTRY)) + generate_latest(registry)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Family:
+    return Family(name, meaning, value=value)

@@ -1,0 +1,102 @@
+"""A wallet's history, in pages: whatever part is asked for, and however long it is, only that part is read."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from app.http.parameters import BIGINT_MAX, EARLIEST, LATEST
+from app.http.problems import FieldError, ValidationFailed
+from app.wallets.views import OPERATION_TYPES, OperationType, TransactionView, transaction_view
+from db.ledger import transaction_row
+from db.tables import Entry
+
+# By so much may the clocks of two machines differ that have written to one wallet.
+_CLOCKS = timedelta(seconds=5)
+
+# The entries of a wallet are in the order of their time, but for that. So the first one of a time is found by halving
+# what is left, twenty to forty looks into the index: to walk there took half a second in a history of 200 000.
+_FIRST_OF = """
+WITH RECURSIVE search("before", "first") AS (
+    SELECT 0::bigint, coalesce(max("id"), 0) + 1 FROM "entry" WHERE "wallet" = {}
+    UNION ALL
+    SELECT CASE WHEN look."id" IS NULL OR look."created_at" < {} THEN "middle" ELSE "before" END,
+        CASE WHEN look."created_at" >= {} THEN look."id" ELSE "first" END
+    FROM search CROSS JOIN LATERAL (SELECT ("before" + "first") / 2 AS "middle") half
+    LEFT JOIN LATERAL (
+        SELECT e."id", t."created_at" FROM "entry" e JOIN "transaction" t ON t."id" = e."transaction"
+        WHERE e."wallet" = {} AND e."id" > "before" AND e."id" <= "middle" ORDER BY e."id" DESC LIMIT 1
+    ) look ON true
+    WHERE "first" - "before" > 1
+)
+SELECT min("first") AS "id" FROM search
+"""
+
+_PAGE = """
+SELECT t.*, e."id" AS "entry_id", e."balance_after", s."wallet_number" AS "sender_number",
+    r."wallet_number" AS "receiver_number"
+FROM "entry" e
+JOIN "transaction" t ON t."id" = e."transaction"
+LEFT JOIN "wallet" s ON s."id" = t."sender"
+LEFT JOIN "wallet" r ON r."id" = t."receiver"
+WHERE e."wallet" = {} AND e."id" >= {} AND e."id" < {} AND t."operation_type" = ANY({}::text[])
+    AND t."created_at" >= {} AND t."created_at" < {}
+ORDER BY e."id" DESC LIMIT {}
+"""
+
+
+class Page(Struct, frozen=True):
+    """A piece of a wallet's history, newest first, and the cursor of the next, older one."""
+
+    transactions: list[TransactionView]
+    next_cursor: str | None
+
+
+async def history(
+    wallet_id: int,
+    *,
+    limit: int,
+    operation_type: OperationType | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: str | None = None,
+) -> Page:
+    """
+    A page of a wallet's transactions, newest first; `since` is inclusive, `until` is not.
+
+    The caller's right to see them has been checked. Raises `ValidationFailed` for a cursor that is not ours.
+    """
+    types = [operation_type] if operation_type else list(OPERATION_TYPES)
+    before = _entry_id(cursor) if cursor else BIGINT_MAX
+    first = await _first_of(wallet_id, since - _CLOCKS) if since else 0
+    if until:
+        before = min(before, await _first_of(wallet_id, until + _CLOCKS))
+    rows = await Entry.raw(_PAGE, wallet_id, first, before, types, since or EARLIEST, until or LATEST, limit + 1)
+    page, more = rows[:limit], len(rows) > limit
+    views = [
+        transaction_view(transaction_row(row), row["sender_number"], row["receiver_number"], row["balance_after"])
+        for row in page
+    ]
+    return Page(views, _cursor(page[-1]["entry_id"]) if more else None)
+
+
+async def _first_of(wallet_id: int, moment: datetime) -> int:
+    """The id of the first entry that is not older than this; one behind the last where all are."""
+    (found,) = await Entry.raw(_FIRST_OF, wallet_id, moment, moment, wallet_id)
+    id: int = found["id"]
+    return id
+
+
+def _cursor(entry_id: int) -> str:
+    return urlsafe_b64encode(entry_id.to_bytes(8)).decode().rstrip("=")
+
+
+def _entry_id(cursor: str) -> int:
+    try:
+        entry_id = int.from_bytes(urlsafe_b64decode(cursor + "="))
+        if cursor != _cursor(entry_id) or entry_id > BIGINT_MAX:
+            raise ValueError(cursor)
+    except (ValueError, OverflowError):
+        message = "Expected the cursor of a Link header, unchanged."
+        raise ValidationFailed(FieldError(field="cursor", message=message)) from None
+    return entry_id
