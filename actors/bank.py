@@ -10,16 +10,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from actors import signals
-from actors.background import in_background
 from actors.directory import Directory
-from actors.locks import Locks
-from actors.mailbox import Mail, Mailboxes
+from actors.engine import signals
+from actors.engine.background import in_background
+from actors.engine.locks import Locks
+from actors.engine.mailbox import Mail, Mailboxes
+from actors.engine.settlement import settle
+from actors.engine.signals import Moment, Passed, Stage
 from actors.money import Rates
 from actors.orders import Bulk, Order, Receipt, Reverse, Transfer
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, Stopping, TooLate, TransactionNotFound
-from actors.settlement import settle
-from actors.signals import Moment, Passed, Stage
 from db import ledger
 from db.engine import UNAVAILABLE
 from db.transaction import Begun

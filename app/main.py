@@ -12,7 +12,7 @@ from litestar.di import Provide
 from redis.asyncio import Redis
 
 from actors.bank import Bank
-from actors.locks import Locks
+from actors.engine.locks import Locks
 from app.auth.revocations import Revocations
 from app.auth.tokens import Tokens
 from app.controllers.bulk import BulkController
@@ -44,9 +44,9 @@ from app.telemetry.observed import Observed
 from app.telemetry.readiness import Lookout
 from app.telemetry.tracing import tracing
 from db.engine import connection_pool
-from tasks.messages import Messages
+from tasks.messages.outbox import Messages
 from tasks.queue import open_queue
-from tasks.rates import RateBoard
+from tasks.rates.board import RateBoard
 
 REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 

@@ -13,17 +13,17 @@ from msgspec.structs import FieldInfo, fields
 from phonenumbers import SUPPORTED_REGIONS
 
 from actors.bank import Limits
-from actors.locks import Lease
+from actors.engine.locks import Lease
 from app.auth.tokens import Lifetimes
 from app.environment import SettingsError
 from app.limits.requests import RateLimits
 from app.logs.setup import LogStyle
 from app.server.sockets import Http
 from db.engine import Pool
-from tasks.mail import Smtp
+from tasks.messages.mail import Smtp
+from tasks.messages.sms import SmsGateway
 from tasks.metrics import Metrics
-from tasks.rates import RatesSource
-from tasks.sms import SmsGateway
+from tasks.rates.board import RatesSource
 
 PREFIX = "WALLET_"
 DEVELOPMENT_SECRET = "a-development-secret-that-everybody-can-read"  # noqa: S105 - refused in production

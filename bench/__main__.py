@@ -15,7 +15,7 @@ from bench.command import SETTINGS, folder_option, runs_option, seconds_option
 from bench.report import Report
 from bench.results import Results, add_to_file
 from bench.scratch import leave_on_signals
-from db.child import die_with
+from db.servers.process import die_with
 
 BENCHMARKS = ("transfers", "latency", "hot", "bulk", "mixed", "processes", "fees", "scale")
 # Those that run only when asked for.

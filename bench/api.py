@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from app.proof.api_process import api_process
 from bench.scratch import Scratch
-from db.child import LOOPBACK
+from db.servers.process import LOOPBACK
 
 # What may be turned from outside, to see what it does; everything else of the caller's environment stays out.
 _TUNING = ("WALLET_BANK_", "WALLET_LOCKS_", "WALLET_LOG_", "WALLET_POOL_")

@@ -19,7 +19,7 @@ from bench.report import Report, show
 from bench.scratch import leave_on_signals, scratch
 from bench.stage import Stage
 from db.audit import audit
-from db.child import EmbeddedError
+from db.servers.process import EmbeddedError
 
 Own = ParamSpec("Own")
 Measure = Callable[Concatenate[Stage, Own], None]

@@ -13,9 +13,9 @@ from types import FrameType
 
 from msgspec import Struct
 
-from db.child import Server
-from db.embedded import embedded_servers
 from db.migrate import migrate
+from db.servers.embedded import embedded_servers
+from db.servers.process import Server
 
 _REMOVAL_SECONDS = 10
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

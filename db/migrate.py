@@ -16,8 +16,8 @@ from piccolo.apps.user.piccolo_app import APP_CONFIG as STAFF_LOGINS
 from piccolo.conf.apps import MigrationModule
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as STAFF_SESSIONS
 
-from db.concurrent_index import make_index
 from db.engine import UNAVAILABLE, engine
+from db.online_ddl import make_index
 from db.piccolo_app import APP_CONFIG
 from db.transaction import CommitInDoubt, transaction
 

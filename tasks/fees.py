@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from actors.bank import Bank
-from actors.fees import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from actors.money import CURRENCIES, Rates
 from actors.orders import ChargeFee, Receipt
 from actors.refusals import Refusal
+from actors.rules.fees import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from db.tables import Wallet
 
 # A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.

@@ -21,12 +21,12 @@ from redis.exceptions import RedisError
 from saq import CronJob
 from saq.types import Context
 
-from actors.background import in_background
 from actors.bank import Bank
-from tasks.delivery import Delivery
+from actors.engine.background import in_background
 from tasks.fees import charge_due_fees
-from tasks.rates import RateBoard, RatesSource, fetch_rates
-from tasks.rates_store import cached
+from tasks.messages.delivery import Delivery
+from tasks.rates.board import RateBoard, RatesSource, fetch_rates
+from tasks.rates.store import cached
 from tasks.sweep import told
 from tasks.upkeep import audit_and_keep, clean_up
 

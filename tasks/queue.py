@@ -11,7 +11,7 @@ from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from saq_board.store import Store
 
-from tasks.history import keep
+from tasks.job_history import keep
 
 QUEUE_NAME = "wallet"
 

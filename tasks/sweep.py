@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq import Job
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from tasks.fees import FeesCharged
 
 SWEEP_KEY = "wallet:fees:sweep"

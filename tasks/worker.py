@@ -17,21 +17,21 @@ from saq import Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
-from actors.background import end, in_background
 from actors.bank import Bank, Limits
-from actors.locks import Lease, Locks
+from actors.engine.background import end, in_background
+from actors.engine.locks import Lease, Locks
 from db.engine import UNAVAILABLE, Pool, connection_pool
-from tasks.delivery import Delivery
 from tasks.heartbeat import HEARTBEAT_SECONDS, beat
 from tasks.job_log import JobsByName, job_begins, job_ended
 from tasks.jobs import CRON, Tools, refresh_rates_if_old
-from tasks.mail import Smtp
-from tasks.mailbox import development_smtp
-from tasks.messages import hasten_delivery
+from tasks.messages.caught import development_smtp
+from tasks.messages.delivery import Delivery
+from tasks.messages.mail import Smtp
+from tasks.messages.outbox import hasten_delivery
+from tasks.messages.sms import SmsGateway
 from tasks.metrics import Metrics, worker_metrics
 from tasks.queue import CONNECT_SECONDS, open_queue
-from tasks.rates import RateBoard, RatesSource, publish_snapshot
-from tasks.sms import SmsGateway
+from tasks.rates.board import RateBoard, RatesSource, publish_snapshot
 
 CONCURRENCY = 6
 SWEEP_SECONDS = 10

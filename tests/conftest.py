@@ -18,9 +18,9 @@ from redis import Redis
 from app.main import create_app
 from app.settings import Settings
 from db.audit import audit
-from db.embedded import Servers, embedded_servers
 from db.engine import Pool, connection_pool, engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
 
 _numbers = count(1)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from msgspec import Struct, json
 
-from db.embedded import embedded_servers
+from db.servers.embedded import embedded_servers
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build/mutants"
@@ -26,7 +26,7 @@ _HARMLESS = (r"log\.", r"raise \w+\(f?\"", r"Overloaded\(\"", r"^\s*f\"", r"sign
 
 
 class Room(Struct, frozen=True):
-    """Modules of `actors/`, and the tests that concern them."""
+    """Modules, as paths below `actors/`, and the tests that concern them."""
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
@@ -34,14 +34,20 @@ class Room(Struct, frozen=True):
 
 ROOMS = {
     "rules": Room(
-        ("rules", "money", "book", "bulk", "mailbox", "corrections", "fees", "orders"),
+        (
+            *("rules/apply", "rules/payments", "rules/book", "rules/bulk", "rules/corrections", "rules/fees"),
+            *("engine/mailbox", "money", "orders"),
+        ),
         tuple(
             f"tests/unit/test_{of}.py"
             for of in ("rules", "rules_stateful", "money", "corrections", "bulk", "mailbox", "orders")
         ),
     ),
     "engine": Room(
-        ("bank", "settlement", "opening", "directory", "locks", "wire", "background"),
+        (
+            *("bank", "engine/settlement", "engine/loading", "engine/locks"),
+            *("engine/redis_connection", "engine/background"),
+        ),
         tuple(
             f"tests/ledger/test_{of}.py" for of in ("bank", "locks", "bulk", "corrections", "fees", "commit_in_doubt")
         ),
@@ -103,10 +109,10 @@ import sys
 from pathlib import Path
 from mutmut.configuration import config
 from mutmut.mutation.file_mutation import mutate_file_contents
-for file in sorted(Path("actors").glob("*.py")):
+for file in sorted(Path("actors").rglob("*.py")):
     if config().should_mutate(file):
         for name in mutate_file_contents(str(file), file.read_text()).mutant_names:
-            print(f"actors.{file.stem}.{name}")
+            print(".".join([*file.with_suffix("").parts, name]))
 """
     made = subprocess.run([sys.executable, "-c", names], cwd=folder, capture_output=True, text=True, check=True)
     found = made.stdout.split()
@@ -122,7 +128,7 @@ def _tell(folder: Path, room: Room) -> None:
         tried = {name: code for name, code in codes.items() if code is not None}
         how = Counter("survived" if code in (0, 33) else "noticed" for code in tried.values())
         score = f"{100 * how['noticed'] / len(tried):.0f} %" if tried else "-"
-        click.echo(f"{module:12} made {len(codes):4}  tried {len(tried):4}  noticed {how['noticed']:4}  {score}")
+        click.echo(f"{module:24} made {len(codes):4}  tried {len(tried):4}  noticed {how['noticed']:4}  {score}")
         survivors += sorted(name for name, code in tried.items() if code in (0, 33))
     click.echo("\n".join(["Survived:", *survivors]) if survivors else "None survived.")
 

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from app.settings import Settings
-from tasks.mail import Smtp
+from tasks.messages.mail import Smtp
 
 ADDRESS = "https://wallet.example"
 

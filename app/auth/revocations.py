@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from app.auth.tokens import Tokens
 from db.tables import RefreshToken
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from actors.bank import Bank
-from actors.locks import Locks
+from actors.engine.locks import Locks
 from app.people.lookup import find_person
 from app.people.personal_data import clean_up_after, erase, export, private_file
 from app.settings import Settings
 from db.engine import connection_pool
 from tasks.fees import FeesCharged, charge_due_fees
-from tasks.rates import RateBoard, RatesFetched, fetch_rates
+from tasks.rates.board import RateBoard, RatesFetched, fetch_rates
 from tasks.worker import WorkerSettings
 
 

@@ -15,9 +15,9 @@ from app.people.lookup import PersonError
 from app.server.sockets import PortTaken
 from app.server.supervisor import GivenUp
 from app.staff.logins import StaffError
-from db.child import EmbeddedError
 from db.engine import UNAVAILABLE
 from db.migrate import MigrationError
+from db.servers.process import EmbeddedError
 from db.transaction import IN_DOUBT, CommitInDoubt
 from tasks.metrics import MetricsPortTaken
 

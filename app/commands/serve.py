@@ -19,8 +19,8 @@ from app.server.sockets import listen
 from app.server.supervisor import Child, supervise
 from app.settings import Settings, load_settings
 from app.telemetry.shared_metrics import shared_metrics
-from db.embedded import Servers, embedded_servers
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
 
 FOLDER = Path(".wallet")
 HOST = "127.0.0.1"

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery
 from redis.asyncio import Redis
 
-from tasks.mailbox import Mail, read_mailbox
+from tasks.messages.caught import Mail, read_mailbox
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8883; --soft: #8889; }

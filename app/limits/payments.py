@@ -11,7 +11,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from app.limits.requests import ANSWER_SECONDS, RateLimited, limit_key
 from app.logs.seldom import Seldom
 

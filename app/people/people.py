@@ -22,7 +22,7 @@ from app.people.resets import Resets, change
 from db.engine import UNAVAILABLE
 from db.tables import User
 from db.transaction import transaction
-from tasks.messages import Messages
+from tasks.messages.outbox import Messages
 
 log = logging.getLogger(__name__)
 

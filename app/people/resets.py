@@ -13,7 +13,7 @@ from app.people.passwords import Passwords, check_common, check_new_password
 from app.people.profiles import Profiles, UserView
 from db.tables import Message, User
 from db.transaction import transaction
-from tasks.messages import Messages
+from tasks.messages.outbox import Messages
 
 # Whose code nobody gets: written and erased in one commit, so that it costs what a real one costs.
 _NOBODY = {"email": "nobody@example.com", "phone_number": "+70000000000"}

@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from db.child import LOOPBACK, Server, ask
+from db.servers.process import LOOPBACK, Server, ask
 
 
 def api_process(name: str, folder: Path, *, workers: int = 1, environment: dict[str, str] | None = None) -> Server:

@@ -14,11 +14,11 @@ import httpx
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
-from actors.fees import FEE_PERIOD
+from actors.rules.fees import FEE_PERIOD
 from app.proof.cable import Fault as CommitFault
 from app.proof.clients import Crowd
 from app.proof.town import LEASE_SECONDS, Town
-from db.child import Server
+from db.servers.process import Server
 
 _RECOVERY_SECONDS = 60.0
 _PUSHING = 120  # who want something of one wallet at once: three times what its mailbox holds

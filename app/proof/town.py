@@ -18,18 +18,18 @@ from uuid import uuid4
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from actors.fees import FEE_PERIOD
+from actors.rules.fees import FEE_PERIOD
 from app.auth.tokens import Lifetimes, Tokens
 from app.proof.api_process import api_process
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
 from app.wallets.opening import open_wallet
-from db.child import Server, die_with
-from db.embedded import Servers, embedded_servers
 from db.engine import engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
+from db.servers.process import Server, die_with
 from db.tables import User, Wallet
-from tasks.rates_store import RATES_KEY
+from tasks.rates.store import RATES_KEY
 
 LEASE_SECONDS = 1.0
 _FEES_OWED = 3  # by each wallet when it starts

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct, field
 
-from actors.fees import FEE_PERIOD
+from actors.rules.fees import FEE_PERIOD
 from app.proof.office import Act
 from app.proof.wishes import Holder, Movement, Wish
 from db.audit import audit

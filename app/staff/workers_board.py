@@ -15,8 +15,8 @@ from saq_board.api import ApiError, Board
 from saq_board.cron import definition
 from saq_board.store import CRON_HISTORY, Store
 
-from tasks.history import CRON as CRON_PREFIX
-from tasks.history import KEPT_MAX
+from tasks.job_history import CRON as CRON_PREFIX
+from tasks.job_history import KEPT_MAX
 from tasks.jobs import CRON
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class StaffBoard(Board):
     """The board's API. What it can't do here is refused in a sentence, and so is everything while Redis is away."""
 
     def __init__(self, queue: RedisQueue) -> None:
-        # Not the board's own: it would have the queue keep what `tasks.history` keeps.
+        # Not the board's own: it would have the queue keep what `tasks.job_history` keeps.
         self.queues = {queue.name: queue}
         self.stores = {queue.name: Runs(queue)}
         self.read_only = False

@@ -10,11 +10,11 @@ from msgspec import UNSET, Struct, UnsetType
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from db.engine import UNAVAILABLE
 from db.tables import Wallet
 from tasks.heartbeat import ALIVE, heartbeat_age
-from tasks.rates import RateBoard
+from tasks.rates.board import RateBoard
 
 ANSWER_SECONDS = 2.0
 # So often it is looked without being asked: `since` is late by this at most.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.signals import Passed
+from actors.engine.signals import Passed
 from app.logs.requests import route_of
 from app.telemetry.observed import request_id
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from asyncpg.exceptions import ForeignKeyViolationError, UniqueViolationError
 
-from actors.fees import FEE_PERIOD
 from actors.money import Currency
 from actors.refusals import Refusal, WalletNotFound
+from actors.rules.fees import FEE_PERIOD
 from app.auth.tokens import TokenInvalid
 from app.wallets.views import WalletView, wallet_of
 from db.tables import Wallet

@@ -11,7 +11,7 @@ from piccolo.columns.column_types import Varchar
 from piccolo.columns.indexes import IndexMethod
 from piccolo.constraints import Check
 
-from db.concurrent_index import ConcurrentIndex
+from db.online_ddl import ConcurrentIndex
 
 
 ID = "2026-11-25T19:40:00:000000"

@@ -9,7 +9,7 @@ from app.proof.cable import Cable, cable
 from app.settings import Settings
 from db.engine import engine
 from db.tables import Message
-from tasks.sealing import Seal
+from tasks.messages.sealing import Seal
 from tests.members import PASSWORD, Answer, CodeOf, Join, Member
 
 

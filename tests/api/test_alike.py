@@ -11,7 +11,7 @@ from actors.orders import StaffMember
 from app.limits.requests import RateLimits
 from app.people.blocking import block
 from app.settings import Settings
-from tasks.sms import SmsGateway
+from tasks.messages.sms import SmsGateway
 from tests.members import PASSWORD, Join, Member
 
 PHONE, BLOCKED_PHONE = "+77011234567", "+77010000001"

@@ -10,11 +10,11 @@ import pytest
 from litestar import Litestar
 
 from actors.bank import Bank
-from actors.fees import FEE_PERIOD
+from actors.rules.fees import FEE_PERIOD
 from app.settings import Settings
 from db.tables import Message, Transaction, Wallet
 from tasks.fees import FeesCharged, charge_due_fees
-from tasks.rates import RateBoard
+from tasks.rates.board import RateBoard
 from tests.api.test_refusals import refusal
 from tests.faults.real_servers import publish_rates
 from tests.persons import OpenWallet, register

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 
 from app.main import create_app
 from app.settings import Settings
-from tasks.mail import Smtp, send_mail
-from tasks.mailbox import MAILBOX_KEY, MAILBOX_MAX, Mail, development_smtp
-from tasks.templates import Letter, write
+from tasks.messages.caught import MAILBOX_KEY, MAILBOX_MAX, Mail, development_smtp
+from tasks.messages.mail import Smtp, send_mail
+from tasks.messages.templates import Letter, write
 
 JSON = {"Accept": "application/json"}
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from actors.book import SYSTEM_WALLET_IDS
+from actors.rules.book import SYSTEM_WALLET_IDS
 from app.settings import Settings
 from db.tables import Wallet
 from tests.api.test_refusals import refusal

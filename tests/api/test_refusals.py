@@ -22,11 +22,11 @@ from app.limits.bodies import ORDINARY_BYTES
 from app.limits.requests import RateLimits
 from app.people.passwords import Passwords
 from app.settings import DEVELOPMENT_SECRET, Settings
-from db.embedded import Servers, embedded_servers
 from db.engine import engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
 from db.tables import User, Wallet
-from tasks.rates import RatesSource
+from tasks.rates.board import RatesSource
 from tests.faults.real_servers import publish_rates
 from tests.members import CodeOf
 from tests.persons import OpenWallet, Person, register

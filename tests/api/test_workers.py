@@ -18,7 +18,7 @@ from saq.types import Context
 from actors.orders import ChargeFee, Receipt
 from app.settings import Settings
 from tasks import fees, sweep
-from tasks.history import KEPT_MAX
+from tasks.job_history import KEPT_MAX
 from tasks.jobs import CRON, Tools, charge_fees, forget_old
 from tasks.queue import QUEUE_NAME, open_queue
 from tests.api.test_fees import FeeDay, make_due

@@ -14,9 +14,9 @@ from saq.queue.redis import RedisQueue
 
 from app.settings import Settings
 from app.staff.logins import change_login, create_login
-from db.embedded import Servers, embedded_servers
 from db.engine import engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
 from tasks.queue import QUEUE_NAME, open_queue
 from tests.dashboard import HERE, ORDERS, PAGES, QUESTIONS, Dashboard, everything
 from tests.persons import register

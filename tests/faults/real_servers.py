@@ -19,8 +19,8 @@ import httpx
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from tasks.rates_api import Quote
-from tasks.rates_store import Known, cache
+from tasks.rates.api import Quote
+from tasks.rates.store import Known, cache
 
 WALLET = Path(sys.executable).with_name("wallet")
 

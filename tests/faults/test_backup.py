@@ -13,7 +13,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from db.embedded import Servers
+from db.servers.embedded import Servers
 from db.tables import Transaction
 from tests.faults.real_servers import run_wallet, server
 from tests.persons import OpenWallet, register

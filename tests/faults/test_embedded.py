@@ -15,15 +15,15 @@ import asyncpg
 import pytest
 from redis import Redis
 
-from db.child import EmbeddedError
-from db.embedded import Servers, embedded_servers
+from db.servers.embedded import Servers, embedded_servers
+from db.servers.process import EmbeddedError
 from tests.faults.processes import eventually, inside, needs_linux, needs_root, open_folder
 
 # An owner that says where its servers are, and keeps them until its standard input ends.
 OWNER = """
 import sys
 from pathlib import Path
-from db.embedded import embedded_servers
+from db.servers.embedded import embedded_servers
 with embedded_servers(Path(sys.argv[1])) as servers:
     print(servers.database_url, servers.redis_url, flush=True)
     sys.stdin.read()
@@ -209,7 +209,7 @@ def test_roots_closed_home_is_no_obstacle(folder: Path) -> None:
 @needs_root
 def test_an_ordinary_user_needs_no_rights(folder: Path) -> None:
     try:
-        subprocess.run([sys.executable, "-c", "import db.embedded"], user="nobody", cwd="/", check=True)
+        subprocess.run([sys.executable, "-c", "import db.servers.embedded"], user="nobody", cwd="/", check=True)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("others can't use this Python or this checkout")
     shutil.chown(folder, "nobody")

@@ -16,7 +16,7 @@ import pytest
 from msgspec import Struct
 from redis import Redis
 
-from db.embedded import Servers
+from db.servers.embedded import Servers
 from tests.faults.processes import inside
 from tests.faults.real_servers import PATIENCE_SECONDS, WALLET, environment, publish_rates, server
 from tests.faults.visit import GONE, STAFF_PASSWORD, TROUBLE_AMOUNT, TROUBLE_EMAIL, Visit
@@ -182,8 +182,14 @@ def test_every_line_of_every_process_is_one_json_object_with_the_same_beginning(
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["timestamp"])
         assert line["level"] in {"debug", "info", "warning", "error"}
     loggers = {line["logger"] for line in log.lines}
-    assert loggers >= {"app.commands.serve", "app.requests", "app.http.problems", "actors.settlement", "uvicorn.error"}
-    assert loggers >= {"tasks.worker", "tasks.delivery", "tasks.job_log", "tasks.rates"}
+    assert loggers >= {
+        "app.commands.serve",
+        "app.requests",
+        "app.http.problems",
+        "actors.engine.settlement",
+        "uvicorn.error",
+    }
+    assert loggers >= {"tasks.worker", "tasks.messages.delivery", "tasks.job_log", "tasks.rates.board"}
 
 
 def test_no_password_code_token_hash_or_key_is_anywhere(log: Log) -> None:
@@ -255,7 +261,7 @@ def test_what_failed_here_is_told_with_its_traceback_under_the_requests_id(log: 
 
 
 def test_what_the_engine_says_belongs_to_no_request(log: Log) -> None:
-    told = [line for line in log.lines if line["logger"] == "actors.settlement"]
+    told = [line for line in log.lines if line["logger"] == "actors.engine.settlement"]
     assert told
     assert not any("request_id" in line for line in told)
 
@@ -266,7 +272,7 @@ def test_who_hangs_up_has_a_line_and_is_no_error(log: Log) -> None:
 
 
 def test_the_id_of_a_registration_is_found_again_on_the_workers_lines_about_its_mail(log: Log) -> None:
-    told = [line for line in log.under(f"registration of {ANN}") if line["logger"] == "tasks.delivery"]
+    told = [line for line in log.under(f"registration of {ANN}") if line["logger"] == "tasks.messages.delivery"]
     sent = {(line["event"], line["level"], line["template"], line["channel"], line["attempts"]) for line in told}
     said = ("a message was sent", "info", "registration_code")
     assert sent == {(*said, "email", 1), (*said, "sms", 1)}

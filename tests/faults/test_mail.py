@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from db.tables import Message
-from tasks.delivery import MAX_ATTEMPTS, Delivery, pause_seconds
-from tasks.mail import Smtp
-from tasks.messages import Messages
-from tasks.sms import SmsGateway
+from tasks.messages.delivery import MAX_ATTEMPTS, Delivery, pause_seconds
+from tasks.messages.mail import Smtp
+from tasks.messages.outbox import Messages
+from tasks.messages.sms import SmsGateway
 from tests.peers import MailServer, mail_server, web_server
 
 SECRET = "a secret of at least thirty-two bytes"

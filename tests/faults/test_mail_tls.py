@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tasks.mail import NotSent, Smtp, send_mail
-from tasks.templates import write
+from tasks.messages.mail import NotSent, Smtp, send_mail
+from tasks.messages.templates import write
 from tests.peers import mail_server
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from db.child import Server
-from db.embedded import Servers, embedded_servers
 from db.engine import Pool, connection_pool, engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
+from db.servers.process import Server
 from db.tables import Transaction
 from tests.conftest import assert_audit
 from tests.faults.callers import Caller, Dispatcher, Load

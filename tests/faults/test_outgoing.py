@@ -7,13 +7,14 @@ from time import time_ns
 
 import pytest
 
-from actors.signals import Passed
+from actors.engine.signals import Passed
 from app.telemetry.tracing import tracing
-from tasks import mail, rates_api, sms
-from tasks.mail import NotSent, Smtp, send_mail
-from tasks.rates_api import RatesSource, SourceFault, ask
-from tasks.sms import SmsGateway, send_sms
-from tasks.templates import write
+from tasks.messages import mail, sms
+from tasks.messages.mail import NotSent, Smtp, send_mail
+from tasks.messages.sms import SmsGateway, send_sms
+from tasks.messages.templates import write
+from tasks.rates import api as rates_api
+from tasks.rates.api import RatesSource, SourceFault, ask
 from tests.peers import web_server
 
 Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]

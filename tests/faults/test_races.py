@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-from db.embedded import Servers
 from db.engine import Pool, connection_pool, engine
+from db.servers.embedded import Servers
 from tests.conftest import assert_audit
 from tests.faults.real_servers import PER_DOLLAR, RealServer, Spread, api_servers, publish_rates
 from tests.persons import OpenWallet, register

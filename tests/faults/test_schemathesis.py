@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from app.people.codes import Codes, Purpose
 from app.people.passwords import Passwords
 from app.people.registration import Registration

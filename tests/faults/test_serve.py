@@ -17,8 +17,8 @@ import httpx
 import pytest
 from redis import Redis
 
-from db.child import free_port
-from db.embedded import Servers
+from db.servers.embedded import Servers
+from db.servers.process import free_port
 from tests.faults.processes import eventually, inside, needs_linux, open_folder
 
 WALLET = Path(sys.executable).with_name("wallet")

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from db.embedded import Servers, embedded_servers
 from db.engine import Pool, connection_pool, engine
 from db.migrate import migrate
+from db.servers.embedded import Servers, embedded_servers
 from db.transaction import transaction
 from tasks.heartbeat import HEARTBEAT_KEY
-from tasks.mailbox import read_mailbox
-from tasks.messages import Messages
+from tasks.messages.caught import read_mailbox
+from tasks.messages.outbox import Messages
 from tasks.queue import open_queue
-from tasks.rates_store import cached
+from tasks.rates.store import cached
 
 SECRET = "a secret of at least thirty-two bytes"
 PATIENCE_SECONDS = 30.0
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 30.0
 # Nobody listens on port 9: this machine has no internet as far as the worker knows.
 WORKER = f"""
 import asyncio, os
-from tasks.rates import RatesSource
+from tasks.rates.board import RatesSource
 from tasks.worker import WorkerSettings, run_worker
 asyncio.run(run_worker(WorkerSettings(
     development=True, secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],

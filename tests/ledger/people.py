@@ -13,7 +13,7 @@ import asyncpg
 from msgspec import Struct
 
 from actors.bank import Bank, Limits
-from actors.locks import Lease, Locks
+from actors.engine.locks import Lease, Locks
 from actors.money import Rates
 from actors.orders import (
     Adjust,

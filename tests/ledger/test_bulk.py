@@ -9,7 +9,7 @@ import pytest
 from asyncpg.exceptions import RaiseError
 
 from actors.bank import Bank, Limits
-from actors.locks import Lease, Locks
+from actors.engine.locks import Lease, Locks
 from actors.orders import Bulk, Receipt
 from actors.refusals import BulkRefused, IdempotencyKeyReused, Overloaded, Refusal
 from db.tables import Entry, IdempotencyKey, Transaction

@@ -15,8 +15,8 @@ import pytest
 from asyncpg.exceptions import RaiseError
 from msgspec.structs import replace
 
-from actors import settlement
 from actors.bank import Bank, Limits
+from actors.engine import settlement
 from actors.orders import ChargeFee, Deposit, Order, Receipt, Unfreeze
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal
 from app.proof.cable import Cable, Fault, cable

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from actors.bank import Bank, Limits
-from actors.locks import Lease, Locks
+from actors.engine.locks import Lease, Locks
 from actors.money import Rates
 from actors.orders import Deposit, new_id
 from db.tables import Message, Transaction, User, Wallet

@@ -15,10 +15,10 @@ from asyncpg.exceptions import (
 )
 from piccolo.engine.exceptions import TransactionError
 
-from actors.book import DEPOSIT, SYSTEM_WALLET_IDS, Book
 from actors.money import CURRENCIES
 from actors.orders import Deposit, Transfer, Withdraw, fee_id, new_id
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.book import DEPOSIT, SYSTEM_WALLET_IDS, Book
 from db import ledger
 from db.engine import engine
 from db.rows import Changes, EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow

@@ -15,10 +15,10 @@ import pytest
 from redis.asyncio import Redis
 
 from actors.bank import Bank
-from actors.locks import Lease, Locks
+from actors.engine.locks import Lease, Locks
 from app.proof.cable import cable
-from db.child import Server
-from db.embedded import embedded_servers
+from db.servers.embedded import embedded_servers
+from db.servers.process import Server
 from tests.ledger.people import NOBODY_LISTENS, answers, banks, purse, purses, receipts, row_held, until, until_waiting
 
 PATIENT = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60)

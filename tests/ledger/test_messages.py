@@ -8,8 +8,8 @@ from structlog.contextvars import bound_contextvars
 
 from db.tables import Message, User
 from db.transaction import transaction
-from tasks.delivery import claim
-from tasks.messages import Messages
+from tasks.messages.delivery import claim
+from tasks.messages.outbox import Messages
 
 SECRET = "a secret of at least thirty-two bytes"
 

@@ -14,9 +14,9 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.conf.apps import MigrationModule
 
 from db import migrate as migrations
-from db.embedded import Servers
 from db.engine import engine
 from db.migrate import MigrationError, Step, migrate, missing_changes
+from db.servers.embedded import Servers
 from db.tables import Wallet
 from tests.ledger.people import until_waiting
 

@@ -11,8 +11,8 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.conf.apps import MigrationModule
 
 from db import migrate as migrations
-from db.concurrent_index import ConcurrentIndex, make_index
 from db.migrate import MigrationError, Step, migrate
+from db.online_ddl import ConcurrentIndex, make_index
 from db.tables import Wallet
 from tests.ledger.people import banks, connected, purses, until, until_waiting
 

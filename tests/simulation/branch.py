@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from actors.bank import Bank
-from actors.locks import Locks
+from actors.engine.locks import Locks
 from actors.money import Rates
 from tests.simulation.lock_server import lose
 from tests.simulation.loop import NumberedTask

@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from actors import locks, mailbox, opening, rules, settlement
-from actors.book import Book
-from actors.mailbox import Mail
+from actors.engine import loading, locks, mailbox, settlement
+from actors.engine.mailbox import Mail
+from actors.engine.redis_connection import Script
 from actors.orders import Order, Receipt
-from actors.wire import Script
+from actors.rules import apply
+from actors.rules.book import Book
 from tests.simulation.redis_client import Subscription
 
 Bug = Callable[[], AbstractContextManager[Any]]
@@ -57,7 +58,7 @@ def doubt_is_not_looked_up() -> AbstractContextManager[Any]:
     """After a COMMIT without an answer the batch is just carried out once more."""
 
     async def careless(mails: Any, rates: Any, *, in_doubt: bool) -> Book:
-        return await opening.open_book(mails, rates, in_doubt=False)
+        return await loading.open_book(mails, rates, in_doubt=False)
 
     return patch.object(settlement, "open_book", careless)
 
@@ -81,7 +82,7 @@ def keys_are_not_looked_up() -> AbstractContextManager[Any]:
     """A request that comes again under its key is carried out again."""
 
     def careless(order: Order, book: Book) -> Receipt:
-        return rules._RULES[type(order)](order, book)
+        return apply._RULES[type(order)](order, book)
 
     return patch.object(settlement, "apply", careless)
 

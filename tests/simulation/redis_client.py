@@ -1,5 +1,5 @@
 """
-What `actors.wire` and `actors.locks` see of redis-py: connections that are sent commands, and a subscription.
+What the engine sees of redis-py: connections that are sent commands, and a subscription.
 
 Only these stand in for something. The wire's turns, time limits and repetitions, and the loop that listens, are real.
 """

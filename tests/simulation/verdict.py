@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 
-from actors.book import SYSTEM_WALLET_IDS
-from actors.locks import _CHANNEL
+from actors.engine.locks import _CHANNEL
 from actors.orders import Bulk, ChargeFee, Order, Receipt, Reverse, Transfer
 from actors.refusals import Refusal
+from actors.rules.book import SYSTEM_WALLET_IDS
 from db.rows import TransactionRow
 from tests.simulation.town import Town
 from tests.simulation.wishes import Attempt, Wish

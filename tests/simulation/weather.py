@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from actors.bank import Limits
-from actors.locks import Lease
+from actors.engine.locks import Lease
 from tests.simulation.world import World
 
 

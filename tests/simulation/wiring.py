@@ -30,11 +30,11 @@ def wired(world: World, lock_server: LockServer, weather: Weather) -> Iterator[N
     log.propagate = False
     try:
         with (
-            patch("actors.wire.Redis", SimulatedRedis),
-            patch("actors.locks.Redis", SimulatedRedis),
+            patch("actors.engine.redis_connection.Redis", SimulatedRedis),
+            patch("actors.engine.locks.Redis", SimulatedRedis),
             patch("db.transaction.engine", engine),
             patch("db.ledger.Wallet", Rows),
-            patch("actors.opening.datetime", Clock),
+            patch("actors.engine.loading.datetime", Clock),
         ):
             yield
     finally:
@@ -51,6 +51,6 @@ class _Ears(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # `settlement` tells of single orders that failed, and of outcomes unknown: their clients hear of that as well.
-        if record.name != "actors.settlement":
+        if record.name != "actors.engine.settlement":
             error = record.exc_info[1] if record.exc_info else None
             self._world.find("logged:", record.getMessage(), repr(error))

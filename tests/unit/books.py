@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from actors.book import Book, UsedKey
 from actors.money import CENT, Rates
 from actors.orders import Deposit, IdempotencyKey, Order, Transfer, Withdraw, new_id
 from actors.refusals import Refusal
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.book import Book, UsedKey
 from db.rows import WalletRow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

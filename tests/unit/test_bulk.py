@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.book import Book, UsedKey
-from actors.bulk import apply_all, fingerprint
 from actors.money import AMOUNT_MAX
 from actors.orders import BULK_MAX, Bulk, IdempotencyKey, Receipt, bulk_id, bulk_of, place_in
 from actors.refusals import BulkRefused, IdempotencyKeyReused, InsufficientFunds, RatesUnavailable, Refusal
-from actors.rules import apply
-from actors.rules import fingerprint as fingerprint_of_order
+from actors.rules.apply import apply
+from actors.rules.apply import fingerprint as fingerprint_of_order
+from actors.rules.book import Book, UsedKey
+from actors.rules.bulk import apply_all, fingerprint
 from tests.unit.books import ALICE, BOB, NOON, PERIOD, book, deposit, rates, transfer, wallet
 
 MINE = 1001

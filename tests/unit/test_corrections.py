@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from actors.book import SYSTEM_WALLET_IDS, Book
 from actors.money import AMOUNT_MAX
 from actors.orders import Adjust, ChargeFee, Freeze, IdempotencyKey, Order, Reverse, StaffMember, Unfreeze, new_id
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.book import SYSTEM_WALLET_IDS, Book
 from db.rows import OriginalRow, TransactionRow, WalletRow
 from tests.unit.books import BOB, NOON, book, deposit, outcome, rates, transfer, wallet, withdraw
 from tests.unit.test_rules_stateful import Books, amounts, cents, money, own_wallets, wallets

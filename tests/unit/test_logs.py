@@ -26,7 +26,7 @@ SECRET = "hidden-word"
 
 
 def written(message: str, *arguments: object, as_json: bool = True, error: Any = None, **extra: object) -> str:
-    record = logging.LogRecord("tasks.mail", logging.WARNING, "mail.py", 1, message, arguments, error)
+    record = logging.LogRecord("tasks.messages.mail", logging.WARNING, "mail.py", 1, message, arguments, error)
     record.__dict__.update(extra)
     return formatter(as_json=as_json).format(record)
 
@@ -44,7 +44,7 @@ def caught(error: BaseException) -> Any:
 def test_a_line_is_json_with_the_fields_of_its_record() -> None:
     line = json.loads(written("sent to %d\n", 2, message_id=USER, attempts=3))
     assert list(line) == ["timestamp", "level", "logger", "event", "message_id", "attempts"]
-    assert (line["level"], line["logger"], line["event"]) == ("warning", "tasks.mail", "sent to 2")
+    assert (line["level"], line["logger"], line["event"]) == ("warning", "tasks.messages.mail", "sent to 2")
     assert (line["message_id"], line["attempts"]) == (str(USER), 3)
 
 
@@ -57,11 +57,11 @@ def test_whatever_is_logged_makes_one_line_of_json(odd: object) -> None:
 
 def test_a_line_for_people_has_what_happened_first() -> None:
     fields = {"method": "GET", "route": "/users", "status": 200, "ms": 1.5, "user_id": USER}
-    assert f"[warning  ] GET /users 200 1.5 ms [tasks.mail] user_id={USER}" in written(
+    assert f"[warning  ] GET /users 200 1.5 ms [tasks.messages.mail] user_id={USER}" in written(
         "request", as_json=False, **fields
     )
     fields = {"job": "deliver", "status": "complete", "ms": 7.0, "attempts": 1}
-    assert "] job deliver complete 7.0 ms [tasks.mail] attempts=1" in written("job", as_json=False, **fields)
+    assert "] job deliver complete 7.0 ms [tasks.messages.mail] attempts=1" in written("job", as_json=False, **fields)
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -208,7 +208,7 @@ PROCESS = """
 import gc, logging, sys, threading, warnings
 from app.logs.setup import LogStyle, configure_logs
 configure_logs(LogStyle(level="debug"), production=True)
-logging.getLogger("tasks.mail").debug("ours at debug")
+logging.getLogger("tasks.messages.mail").debug("ours at debug")
 for library in ("httpx", "httpcore", "saq", "asyncio", "mail.log", "python_multipart.multipart", "PIL.PngImagePlugin"):
     logging.getLogger(library).info("a library tells what it sends")
 logging.getLogger("uvicorn.error").warning("a library is heard from warning on", extra={"color_message": "x"})
@@ -232,7 +232,7 @@ def test_everything_that_a_process_says_is_in_the_one_format() -> None:
     assert (ended.returncode, ended.stdout) == (1, b"")
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert [(line["logger"], line["level"]) for line in lines] == [
-        ("tasks.mail", "debug"),
+        ("tasks.messages.mail", "debug"),
         ("uvicorn.error", "warning"),
         ("py.warnings", "warning"),
         ("app.logs.setup", "error"),

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.mailbox import Mail, Mailboxes
+from actors.engine.mailbox import Mail, Mailboxes
 from actors.orders import Deposit, Receipt
 from actors.refusals import Crowded, Overloaded, Refusal
 

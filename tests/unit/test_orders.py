@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.orders import ChargeFee, Deposit, IdempotencyKey, Order, Transfer, Withdraw, fee_id, new_id
-from actors.rules import fingerprint
+from actors.rules.apply import fingerprint
 
 # Wallets and days as they may be for the next few thousand years.
 wallet_ids = st.one_of(st.integers(1, 2**62 - 1), st.integers(1000, 1020))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.rates_api import SourceFault, read_answer
+from tasks.rates.api import SourceFault, read_answer
 
 GOOD: dict[str, Any] = {
     "result": "success",

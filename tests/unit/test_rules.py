@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.fees import fee_for
 from actors.money import AMOUNT_MAX
 from actors.orders import ChargeFee
 from actors.refusals import BalanceLimit, WalletNotFound
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.fees import fee_for
 from db.rows import MessageRow, WalletRow
 from tests.unit.books import BOB, NOON, PERIOD, book, deposit, outcome, rates, transfer, wallet, withdraw
 

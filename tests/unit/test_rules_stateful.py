@@ -18,7 +18,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.book import SYSTEM_WALLET_IDS, Book, UsedKey
 from actors.money import AMOUNT_MAX, CURRENCIES, Rates
 from actors.orders import (
     ChargeFee,
@@ -34,7 +33,8 @@ from actors.orders import (
     new_id,
 )
 from actors.refusals import Refusal
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.book import SYSTEM_WALLET_IDS, Book, UsedKey
 from db.rows import EntryRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from tests.unit.books import ALICE, BOB, NOON, PERIOD, wallet
 from tests.unit.naive import CENTS_MAX, Account, Movement, NaiveBank, Verdict, Wish

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tasks.sealing import NotOurs, Seal
-from tasks.templates import UnknownTemplate, write
+from tasks.messages.sealing import NotOurs, Seal
+from tasks.messages.templates import UnknownTemplate, write
 
 BLOCKED = {"wallet_number": "4400000017", "amount": "0.33", "currency": "EUR"}
 

@@ -10,7 +10,7 @@ from typing import Literal
 import aiosmtplib
 from msgspec import Struct
 
-from tasks.templates import Letter
+from tasks.messages.templates import Letter
 
 SEND_SECONDS = 15.0
 

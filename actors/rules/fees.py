@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from actors.book import FEE, Book
 from actors.money import CENT, convert
 from actors.orders import ChargeFee, Receipt, fee_id
 from actors.refusals import RatesUnavailable, WalletFrozen, WalletNotFound
+from actors.rules.book import FEE, Book
 from db.rows import MessageRow, WalletRow
 
 MONTHLY_FEE = Decimal("200.00")

@@ -9,10 +9,10 @@ from hashlib import sha256
 
 from msgspec.structs import replace
 
-from actors.book import Book, UsedKey
 from actors.orders import Bulk, Receipt, Transfer, bulk_id, place_in
 from actors.refusals import BulkRefused, IdempotencyKeyReused, RatesUnavailable, Refusal
-from actors.rules import apply
+from actors.rules.apply import apply
+from actors.rules.book import Book, UsedKey
 
 
 def apply_all(bulk: Bulk, book: Book) -> list[Receipt | Refusal]:

@@ -19,10 +19,10 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from db.engine import UNAVAILABLE
 from db.tables import Message
-from tasks.mail import NotSent, Smtp, send_mail
-from tasks.sealing import NotOurs, Seal
-from tasks.sms import SmsGateway, send_sms
-from tasks.templates import CODE_LIFETIME_SECONDS, UnknownTemplate, write
+from tasks.messages.mail import NotSent, Smtp, send_mail
+from tasks.messages.sealing import NotOurs, Seal
+from tasks.messages.sms import SmsGateway, send_sms
+from tasks.messages.templates import CODE_LIFETIME_SECONDS, UnknownTemplate, write
 
 # Nobody else sends a claimed message before this. Longer than one attempt may take, so that only a death lets it pass.
 LEASE_SECONDS = 60

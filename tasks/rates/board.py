@@ -12,11 +12,11 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors.background import in_background
+from actors.engine.background import in_background
 from actors.money import Rates
 from db.transaction import transaction
-from tasks.rates_api import Quote, RatesSource, SourceFault, ask
-from tasks.rates_store import Known, cache, cached, hold_records, record, recorded, snapshot
+from tasks.rates.api import Quote, RatesSource, SourceFault, ask
+from tasks.rates.store import Known, cache, cached, hold_records, record, recorded, snapshot
 
 __all__ = ["RateBoard", "RatesFetched", "RatesSource", "fetch_rates", "publish_snapshot"]
 

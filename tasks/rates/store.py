@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from actors.money import CURRENCIES, Rates
 from db.tables import ExchangeRate
-from tasks.rates_api import Quote
+from tasks.rates.api import Quote
 
 RATES_KEY = "wallet:rates"
 SNAPSHOT_PREFIX = "snapshot of "

@@ -8,11 +8,11 @@ Each change is in their log, in the same commit.
 from decimal import Decimal
 from uuid import UUID
 
-from actors.book import CONTRA, DEPOSIT, TRANSFER, WITHDRAW, Book
-from actors.fees import settle_fee_if_blocked
 from actors.money import AMOUNT_MAX, RATE_STEP
 from actors.orders import Adjust, Freeze, Receipt, Reverse, Unfreeze
 from actors.refusals import BalanceLimit, InsufficientFunds, NotReversible, TransactionNotFound, WalletNotFound
+from actors.rules.book import CONTRA, DEPOSIT, TRANSFER, WITHDRAW, Book
+from actors.rules.fees import settle_fee_if_blocked
 from db.rows import StaffActionRow, TransactionRow, WalletRow
 
 ADJUSTMENTS = "adjustments"

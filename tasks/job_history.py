@@ -13,7 +13,7 @@ from saq import Job, Status
 from saq_board.store import FINISHED, Store
 
 from tasks.job_log import did_something
-from tasks.messages import DELIVER
+from tasks.messages.outbox import DELIVER
 
 # Of each outcome; the oldest are forgotten first.
 KEPT_MAX = 1_000

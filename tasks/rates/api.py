@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.money import RATE_STEP
-from tasks.sms import quiet_httpx
+from tasks.messages.sms import quiet_httpx
 
 KEYED_URL = "https://v6.exchangerate-api.com"
 OPEN_URL = "https://open.er-api.com"

@@ -19,9 +19,9 @@ from msgspec import Meta, Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors import signals
-from actors.background import in_background
-from actors.wire import Script, Wire
+from actors.engine import signals
+from actors.engine.background import in_background
+from actors.engine.redis_connection import Script, Wire
 
 log = logging.getLogger(__name__)
 

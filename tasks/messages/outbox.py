@@ -10,8 +10,8 @@ from saq import Queue
 
 from db.tables import Message
 from tasks.job_log import bound_request_id, meta_of_request
-from tasks.sealing import Seal
-from tasks.templates import Template
+from tasks.messages.sealing import Seal
+from tasks.messages.templates import Template
 
 # Redis may be away, and whoever asks for haste waits for nothing: the worker's own sweep finds the row anyway.
 HASTEN_SECONDS = 1.0

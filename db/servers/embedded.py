@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from db.child import LOOPBACK, EmbeddedError, Server, as_user, ask, die_with, stop_orphan
+from db.servers.process import LOOPBACK, EmbeddedError, Server, as_user, ask, die_with, stop_orphan
 
 # PostgreSQL refuses to run as root, so root runs the servers as this user: it has no rights, and is everywhere.
 UNPRIVILEGED = "nobody"

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from actors.book import Book, UsedKey
-from actors.mailbox import Mail
+from actors.engine.mailbox import Mail
 from actors.money import Rates
 from actors.orders import Freeze, Reverse, Unfreeze, bulk_id, place_in
+from actors.rules.book import Book, UsedKey
 from db import ledger
 from db.rows import KeyRow
 

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
-from actors.mailbox import Mail
+from actors.engine.mailbox import Mail
 from actors.orders import Order, Receipt
 from actors.refusals import Refusal
 

@@ -6,7 +6,7 @@ import logging
 import httpx
 from msgspec import Struct
 
-from tasks.mail import NotSent
+from tasks.messages.mail import NotSent
 
 SEND_SECONDS = 15.0
 

@@ -16,16 +16,16 @@ from asyncpg.exceptions import (
     UniqueViolationError,
 )
 
-from actors import signals
-from actors.book import Book
-from actors.bulk import apply_all
-from actors.mailbox import Mail
+from actors.engine import signals
+from actors.engine.loading import keys_used, open_book
+from actors.engine.mailbox import Mail
+from actors.engine.signals import Stage
 from actors.money import Rates
-from actors.opening import keys_used, open_book
 from actors.orders import Receipt
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
-from actors.rules import apply
-from actors.signals import Stage
+from actors.rules.apply import apply
+from actors.rules.book import Book
+from actors.rules.bulk import apply_all
 from db import ledger
 from db.engine import UNAVAILABLE
 from db.transaction import Begun, CommitInDoubt, transaction

@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey as child processes: nothing to install, nothing left running."""

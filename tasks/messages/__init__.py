@@ -1,0 +1,1 @@
+"""What people are told: letters owed in the commit they tell of, and sent by a worker as email or SMS."""
