@@ -1,22 +1,22 @@
-"""The one door to money: `Bank.perform(order)`, and `perform_all` for many at once. Lanes, deadlines, draining."""
+"""The one door to money: `Bank.perform(order)`, and `perform_all` for a bulk. Lanes, deadlines, draining."""
 
 import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from actors.directory import Directory
 from actors.engine import signals
 from actors.engine.background import in_background
 from actors.engine.locks import Locks
-from actors.engine.mailbox import Mail, Mailboxes
+from actors.engine.mailbox import Mail, Mailboxes, Passed
 from actors.engine.settlement import settle
-from actors.engine.signals import Moment, Passed, Stage
+from actors.engine.signals import Moment, Stage
 from actors.money import Rates
 from actors.orders import Bulk, Order, Receipt, Reverse, Transfer
 from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, Stopping, TooLate, TransactionNotFound
@@ -54,20 +54,37 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Wallet numbers whose ids a process remembers."""
 
 
+class _Needed(Struct, frozen=True):
+    """Wallets that orders need: those queued for, the acting one first, and those found by their rows alone."""
+
+    wallet_ids: tuple[int, ...]
+    row_ids: tuple[int, ...] = ()
+    row_numbers: tuple[str, ...] = ()
+
+
 class Bank:
     """Where orders go. One in each process; what they agree on, they agree on in PostgreSQL."""
 
-    def __init__(self, limits: Limits, locks: Locks, rates: Callable[[], Rates | None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        locks: Locks,
+        rates: Callable[[], Rates | None],
+        *,
+        on_road: Callable[[list[Passed]], None] | None = None,
+    ) -> None:
+        """`on_road` is told of the stages that each order has passed, once it is answered."""
         self.limits = limits
         self.locks = locks
         self._rates = rates
+        self._on_road = on_road
         self._mailboxes = Mailboxes(per_wallet_max=limits.wallet_mailbox_max, total_max=limits.mailbox_max)
-        self._directory = Directory(remembered_max=limits.numbers_max)
+        # Wallets by their numbers, which never change hands: what an order has found out, the oldest forgotten first.
+        # Nobody asks the database for one alone: see docs/decisions/0015-unknown-receivers.md.
+        self._wallet_ids: dict[str, int] = {}
         self._elsewhere: set[int] = set()  # missed wallets: busy until somebody wakes us or a moment has passed
         self._mail_has_come = asyncio.Event()
         self._open = False
-        self.on_road: Callable[[list[Passed]], None] | None = None  # told of the stages each order has passed
-        locks.on_freed = self._freed_elsewhere
 
     async def perform(self, order: Order) -> Receipt:
         """
@@ -77,108 +94,105 @@ class Bank:
             Refusal: it was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
             Exception: what the database said to this one order and to no other of its batch; nothing has happened.
         """
-        road: list[Passed] | None = [] if self.on_road else None
-        try:
-            wallet_ids, numbers = await self._wallets(order)
-            (outcome,) = await self._put((order,), wallet_ids, road, row_numbers=numbers)
-            if isinstance(outcome, Refusal):
-                raise outcome
-        except BaseException as error:
-            signals.answered(order, error)
-            raise
-        finally:
-            if road and self.on_road:
-                self.on_road(road)
-        if numbers:
-            self._remember(outcome)
-        signals.answered(order, outcome)
+        (outcome,) = await self._outcomes(order)
+        if isinstance(outcome, Refusal):
+            raise outcome
         return outcome
 
     async def perform_all(self, bulk: Bulk) -> list[Receipt | Refusal]:
         """
         Carry out the transfers of a bulk, and answer after their one commit: by position, each receipt or refusal.
 
-        Raises:
-            Refusal: the whole was turned down and nothing has happened, except that `OutcomeUnknown` does not know.
-            Exception: what the database said to one of the transfers; nothing has happened.
+        Raises as `perform` does where the whole bulk is turned down.
         """
-        road: list[Passed] | None = [] if self.on_road else None
-        try:
-            known, unknown = self._receivers(bulk)
-            outcomes = await self._put(bulk.transfers, (bulk.wallet_id,), road, bulk, known, unknown)
-        except BaseException as error:
-            signals.answered_alike(bulk.transfers, error)
-            raise
-        finally:
-            if road and self.on_road:
-                self.on_road(road)
-        if unknown:
-            for outcome in outcomes:
-                self._remember(outcome)
-        signals.answered_each(bulk.transfers, outcomes)
-        return outcomes
+        return await self._outcomes(bulk)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Carry out orders as long as the block runs; then finish what was accepted, and leave nobody unanswered."""
+        async with self.locks.running(self._freed_elsewhere):
+            try:
+                async with in_background(*[self._lane] * self.limits.lanes, self._watch_deadlines):
+                    self._open = True
+                    try:
+                        yield
+                    finally:
+                        self._open = False
+                        await self._drain()
+            finally:
+                for mail in self._mailboxes.expired(math.inf):
+                    mail.refuse(Stopping())
+                signals.waiting(0)
+
+    async def _outcomes(self, asked: Order | Bulk) -> list[Receipt | Refusal]:
+        """What each order came to; one order is the N=1 case of a bulk."""
+        orders: tuple[Order, ...] = asked.transfers if isinstance(asked, Bulk) else (asked,)
+        road: list[Passed] | None = [] if self._on_road else None
         try:
-            async with in_background(*[self._lane] * self.limits.lanes, self._watch_deadlines):
-                self._open = True
-                try:
-                    yield
-                finally:
-                    self._open = False
-                    await self._drain()
+            needed = await self._wallets(asked)
+            outcomes = await self._put(asked, orders, needed, road)
+        except BaseException as error:
+            signals.answered(orders, [*repeat(error, len(orders))])
+            raise
         finally:
-            for mail in self._mailboxes.expired(math.inf):
-                mail.refuse(Stopping())
-            signals.waiting(0)
+            if road and self._on_road:
+                self._on_road(road)
+        if needed.row_numbers:
+            for outcome in outcomes:
+                self._remember(outcome)
+        signals.answered(orders, outcomes)
+        return outcomes
 
     def _put(
-        self,
-        orders: tuple[Order, ...],
-        wallet_ids: tuple[int, ...],
-        road: list[Passed] | None,
-        bulk: Bulk | None = None,
-        row_ids: tuple[int, ...] = (),
-        row_numbers: tuple[str, ...] = (),
+        self, asked: Order | Bulk, orders: tuple[Order, ...], needed: _Needed, road: list[Passed] | None
     ) -> "asyncio.Future[list[Receipt | Refusal]]":
-        """Queue orders that stay together; the future is their answer."""
+        """Queue orders that stay together; the future is their reply."""
         if not self._open:
             raise Stopping()
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Receipt | Refusal]] = loop.create_future()
-        deadline = loop.time() + self.limits.deadline_seconds
-        self._mailboxes.put(Mail(orders, wallet_ids, answer, deadline, road, bulk, row_ids, row_numbers))
+        reply: asyncio.Future[list[Receipt | Refusal]] = loop.create_future()
+        self._mailboxes.put(
+            Mail(
+                orders=orders,
+                wallet_ids=needed.wallet_ids,
+                reply=reply,
+                deadline=loop.time() + self.limits.deadline_seconds,
+                road=road,
+                bulk=asked if isinstance(asked, Bulk) else None,
+                row_ids=needed.row_ids,
+                row_numbers=needed.row_numbers,
+            )
+        )
         self._mail_has_come.set()
-        return answer
+        return reply
 
-    async def _wallets(self, order: Order) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    async def _wallets(self, asked: Order | Bulk) -> _Needed:
         """
-        The wallets that an order needs: the ids of those known, the acting one first, and the number of one unknown.
+        The wallets that are needed.
 
         Whether there is a wallet with such a number is for the rule to say.
         """
-        if isinstance(order, Transfer):
-            receiver_id = self._directory.wallet_id(order.receiver_number)
+        if isinstance(asked, Transfer):
+            receiver_id = self._wallet_ids.get(asked.receiver_number)
             if receiver_id is None:
-                return (order.wallet_id,), (order.receiver_number,)
-            return (order.wallet_id, receiver_id), ()
-        if isinstance(order, Reverse):
-            return await self._wallets_of(order.transaction_id), ()
-        return (order.wallet_id,), ()
-
-    def _receivers(self, bulk: Bulk) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """The wallets that a bulk pays: the ids of those known, and the numbers of those unknown."""
-        ids = {order.receiver_number: self._directory.wallet_id(order.receiver_number) for order in bulk.transfers}
-        known = tuple(id for id in ids.values() if id is not None)
-        return known, tuple(number for number, id in ids.items() if id is None)
+                return _Needed((asked.wallet_id,), row_numbers=(asked.receiver_number,))
+            return _Needed((asked.wallet_id, receiver_id))
+        if isinstance(asked, Reverse):
+            return _Needed(await self._wallets_of(asked.transaction_id))
+        if isinstance(asked, Bulk):
+            ids = {each.receiver_number: self._wallet_ids.get(each.receiver_number) for each in asked.transfers}
+            known = tuple(id for id in ids.values() if id is not None)
+            unknown = tuple(number for number, id in ids.items() if id is None)
+            return _Needed((asked.wallet_id,), row_ids=known, row_numbers=unknown)
+        return _Needed((asked.wallet_id,))
 
     def _remember(self, outcome: Receipt | Refusal) -> None:
         """Know the receiver from now on."""
         if isinstance(outcome, Receipt) and outcome.transaction and outcome.receiver_number:
             assert outcome.transaction.receiver_id
-            self._directory.remember(outcome.receiver_number, outcome.transaction.receiver_id)
+            self._wallet_ids[outcome.receiver_number] = outcome.transaction.receiver_id
+            if len(self._wallet_ids) > self.limits.numbers_max:
+                del self._wallet_ids[next(iter(self._wallet_ids))]
 
     async def _wallets_of(self, transaction_id: UUID) -> tuple[int, ...]:
         """Who received, and who sent. Raises `TransactionNotFound`, `DatabaseUnavailable`."""

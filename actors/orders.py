@@ -49,15 +49,20 @@ class Withdraw(Struct, frozen=True, kw_only=True):
     key: IdempotencyKey | None = None
 
 
-class Transfer(Struct, frozen=True, kw_only=True):
+class Payment(Struct, frozen=True, kw_only=True):
+    """What a sender says of one transfer, alone or in a bulk."""
+
+    receiver_number: str
+    amount: Decimal  # in the sender's currency, two decimals, positive
+    reference: str | None = None  # what the sender says of it: 1 to 140 characters; both see it
+
+
+class Transfer(Payment, frozen=True, kw_only=True):
     """Money from a wallet of the caller's to any other wallet."""
 
     id: UUID  # becomes the transaction's id; chosen before the commit
     caller_id: UUID
     wallet_id: int  # the sender
-    receiver_number: str
-    amount: Decimal  # in the sender's currency, two decimals, positive
-    reference: str | None = None  # what the sender says of it: 1 to 140 characters; both see it
     key: IdempotencyKey | None = None
     replayable: bool = False  # of a bulk under a key: a replay will ask for the balance that it left
 
@@ -158,27 +163,41 @@ def new_id() -> UUID:
     return uuid7()
 
 
+def transfer_of(
+    payment: Payment,
+    *,
+    id: UUID,
+    caller_id: UUID,
+    wallet_id: int,
+    key: IdempotencyKey | None = None,
+    replayable: bool = False,
+) -> Transfer:
+    """The order that makes this payment. Each field by its name: to copy a struct's fields takes four times as long."""
+    return Transfer(
+        id=id,
+        caller_id=caller_id,
+        wallet_id=wallet_id,
+        receiver_number=payment.receiver_number,
+        amount=payment.amount,
+        reference=payment.reference,
+        key=key,
+        replayable=replayable,
+    )
+
+
 def bulk_of(
-    asked: Iterable[tuple[str, Decimal, str | None]],
+    payments: Iterable[Payment],
     *,
     caller_id: UUID,
     wallet_id: int,
     atomic: bool = False,
     key: IdempotencyKey | None = None,
 ) -> Bulk:
-    """A bulk of at most `BULK_MAX` transfers, each asked for as the receiver's number, the amount and a reference."""
-    id = bulk_id(new_id())
+    """A bulk of at most `BULK_MAX` payments."""
+    id, replayable = bulk_id(new_id()), key is not None
     transfers = tuple(
-        Transfer(
-            id=place_in(id, place),
-            caller_id=caller_id,
-            wallet_id=wallet_id,
-            receiver_number=number,
-            amount=amount,
-            reference=reference,
-            replayable=key is not None,
-        )
-        for place, (number, amount, reference) in enumerate(asked)
+        transfer_of(payment, id=place_in(id, place), caller_id=caller_id, wallet_id=wallet_id, replayable=replayable)
+        for place, payment in enumerate(payments)
     )
     return Bulk(id=id, caller_id=caller_id, wallet_id=wallet_id, transfers=transfers, atomic=atomic, key=key)
 

@@ -1,17 +1,33 @@
 """Why something is turned down: each refusal has a status, a stable code and a sentence for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class FieldError(Struct, frozen=True, kw_only=True):
+    """What is wrong with one field of a body or one parameter; `code` where a field is an order that was refused."""
+
+    field: str
+    message: str
+    code: str | UnsetType = UNSET
 
 
 class Refusal(Exception):
-    """A request that was understood and is turned down; nothing has changed."""
+    """
+    A request that was understood and is turned down; nothing has changed.
+
+    `headers` go out with the answer; `errors` names each field that is wrong, where it is about fields.
+    """
 
     status: ClassVar[int] = 400
     code: ClassVar[str]
     title: ClassVar[str]
     detail: ClassVar[str | None] = None
     retry_after_seconds: ClassVar[int | None] = None
+    headers: Mapping[str, str] = {}
+    errors: Sequence[FieldError] = ()
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.detail or self.title)
@@ -80,7 +96,7 @@ class IdempotencyKeyReused(Refusal):
 
 
 class BulkRefused(Refusal):
-    """An atomic bulk of which not everything could happen; `refused` has the places, from 0, and their reasons."""
+    """An atomic bulk of which not everything could happen: `refused` are the places, from 0, and their reasons."""
 
     code = "bulk_refused"
     title = "Not every transfer could be made, so none was."
@@ -88,6 +104,9 @@ class BulkRefused(Refusal):
 
     def __init__(self, refused: Sequence[tuple[int, Refusal]] = ()) -> None:
         self.refused = refused
+        self.errors = [
+            FieldError(field=f"transfers[{place}]", message=str(each), code=each.code) for place, each in refused
+        ]
         super().__init__()
 
 

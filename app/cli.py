@@ -57,10 +57,9 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 def worker(supervised: bool) -> None:
     """The task worker alone, against DATABASE_URL and REDIS_URL. Mail, exchange rates, fees, upkeep."""
     settings = server_settings(supervised=supervised)
-    from app.commands.once import worker_settings
     from tasks.worker import run_worker
 
-    asyncio.run(run_worker(worker_settings(settings)))
+    asyncio.run(run_worker(settings))
 
 
 @wallet.command()
@@ -89,7 +88,8 @@ def migrate(check: bool) -> None:
 def fees() -> None:
     """Charge the fees that are due now."""
     settings = all_settings()
-    from app.commands.once import charge_fees, json_line
+    from app.commands.jobs import charge_fees
+    from app.commands.output import json_line
 
     click.echo(json_line(asyncio.run(charge_fees(settings))))
 
@@ -99,7 +99,8 @@ def fees() -> None:
 def rates(accept: bool) -> None:
     """Fetch exchange rates now."""
     settings = all_settings()
-    from app.commands.once import get_rates, json_line
+    from app.commands.jobs import get_rates
+    from app.commands.output import json_line
 
     fetched = asyncio.run(get_rates(settings, accept=accept))
     if refused := fetched.outcome in ("failed", "rejected"):
@@ -118,7 +119,7 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
     """Break everything under load, on scratch data. Exit 1 if a payment is lost or doubled."""
     from secrets import randbelow
 
-    from app.commands.once import json_line
+    from app.commands.output import json_line
     from app.proof.prove import prove as run
     from app.proof.prove import told
 
@@ -133,13 +134,11 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
 def audit(*, keep: bool) -> None:
     """Prove the ledger; exit 1 and tell where it does not hold."""
     database_settings()
-    from app.commands.once import json_line
-    from db.audit import audit
+    from app.commands.output import json_line
+    from db.audit import audit, keep_result
 
     report = asyncio.run(audit())
     if keep:
-        from db.audit_results import keep_result
-
         asyncio.run(keep_result(report))
     for finding in report.findings:
         click.echo(
@@ -168,7 +167,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
-        from app.commands.sentences import sentence
+        from app.commands.errors import sentence
 
         if said := sentence(error):
             click.echo(f"Error: {said}", err=True)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from db.errors import ReadableError
 
-class SettingsError(Exception):
-    """The environment is wrong; the message is a sentence that names the variable and shows nothing confidential."""
+
+class SettingsError(ReadableError):
+    """The environment is wrong; the message names the variable and shows nothing confidential."""
 
 
 def complete_environment(folder: Path = Path(), *, with_running: bool = True) -> None:

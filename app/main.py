@@ -11,18 +11,10 @@ from litestar import Litestar, Router
 from litestar.di import Provide
 from redis.asyncio import Redis
 
-from actors.bank import Bank
-from actors.engine.locks import Locks
 from app.auth.revocations import Revocations
-from app.auth.tokens import Tokens
-from app.controllers.bulk import BulkController
-from app.controllers.health import HealthController
-from app.controllers.mailbox import MailboxController
-from app.controllers.payments import PaymentsController
-from app.controllers.resets import ResetsController
-from app.controllers.sessions import SessionsController
-from app.controllers.users import UsersController
-from app.controllers.wallets import WalletsController
+from app.auth.sessions import Sessions
+from app.auth.tokens import Tokens, caller
+from app.dev_mailbox import DevMailboxController
 from app.docs.pages import OPENAPI, assets_route
 from app.http.bodies import AmountSchema, JSONBodies
 from app.http.cors import across_origins
@@ -30,23 +22,33 @@ from app.http.problems import EXCEPTION_HANDLERS
 from app.limits.bodies import ORDINARY_BYTES, LargeBodies
 from app.limits.payments import PaymentLimits
 from app.limits.requests import RateLimiter
+from app.limits.visitor import visitor
 from app.logs.requests import RequestLog, log_config
+from app.payments.bulk import BulkController
+from app.payments.history import HistoryController
+from app.payments.routes import PaymentsController
 from app.people.codes import Codes
 from app.people.images import Images, media_route
-from app.people.passwords import Passwords
-from app.people.people import People
+from app.people.passwords.change import PasswordChange, PasswordChangeController
+from app.people.passwords.hashing import Passwords
+from app.people.passwords.reset import PasswordReset, PasswordResetController
+from app.people.profiles import ProfileController, Profiles
+from app.people.registration import RegistrationController, Registrations
+from app.people.sessions import SessionsController
+from app.people.sign_in import SignIn, SignInController
 from app.settings import Settings
 from app.staff.admin import admin_route
 from app.staff.integrity import integrity_route
 from app.staff.workers import workers_route
+from app.telemetry.health import HealthChecks, HealthController
 from app.telemetry.metrics import World, metrics_route
-from app.telemetry.observed import Observed
-from app.telemetry.readiness import Lookout
+from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.tracing import tracing
+from app.wallets.routes import WalletsController
 from db.engine import connection_pool
-from tasks.messages.outbox import Messages
+from tasks.banking import Banking
+from tasks.messages.outbox import Outbox
 from tasks.queue import open_queue
-from tasks.rates.board import RateBoard
 
 REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 
@@ -57,31 +59,20 @@ def create_app(settings: Settings) -> Litestar:
         settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )
     queue = open_queue(settings.redis_url)
-    board = RateBoard(redis, settings.rates, settings.development)
-    locks = Locks(settings.redis_url, settings.locks)
-    bank = Bank(settings.bank, locks, board.current)
-    lookout = Lookout(redis, board)
     traces = tracing(settings.otlp_endpoint)
-    if traces:
-        bank.on_road = traces.on_road
+    banking = Banking(settings, redis, on_road=traces.on_road if traces else None)
+    health_checks = HealthChecks(redis, banking.board)
     tokens = Tokens(settings.secret, settings.tokens)
     revocations = Revocations(tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
+    profiles = Profiles(images)
     passwords = Passwords()
+    codes = Codes(redis, settings.secret)
     limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
     payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
-    people = People(
-        tokens=tokens,
-        passwords=passwords,
-        codes=Codes(redis, settings.secret),
-        limiter=limiter,
-        images=images,
-        messages=Messages(settings.secret, sms=bool(settings.sms.url)),
-        queue=queue,
-        phone_region=settings.phone_region,
-        development=settings.development,
-    )
+    outbox = Outbox(queue, settings.secret, sms=bool(settings.sms.url))
+    region = settings.phone_region
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -94,23 +85,52 @@ def create_app(settings: Settings) -> Litestar:
             stack.callback(images.close)
             await stack.enter_async_context(connection_pool(settings.pool))
             await stack.enter_async_context(revocations.running())
-            await stack.enter_async_context(board.running())
-            await stack.enter_async_context(locks.running())
-            await stack.enter_async_context(bank.running())
-            await stack.enter_async_context(lookout.running())
+            await stack.enter_async_context(banking.running())
+            await stack.enter_async_context(health_checks.running())
             await stack.enter_async_context(payment_limits.running())
             yield
 
     objects = {
-        "bank": bank,
+        "bank": banking.bank,
         "payment_limits": payment_limits,
-        "people": people,
+        "profiles": profiles,
+        "registrations": Registrations(
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            outbox=outbox,
+            phone_region=region,
+            development=settings.development,
+        ),
+        "sign_in": SignIn(tokens=tokens, passwords=passwords, limiter=limiter, phone_region=region),
+        "sessions": Sessions(tokens),
+        "password_change": PasswordChange(
+            tokens=tokens,
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            profiles=profiles,
+            outbox=outbox,
+            phone_region=region,
+        ),
+        "password_reset": PasswordReset(
+            tokens=tokens,
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            profiles=profiles,
+            outbox=outbox,
+            phone_region=region,
+            development=settings.development,
+        ),
         "redis": redis,
-        "lookout": lookout,
+        "health_checks": health_checks,
     }
+    # In the order in which a person meets them, which is that of the documentation.
     routes: list[Any] = [
-        *(UsersController, SessionsController, ResetsController),
-        *(WalletsController, PaymentsController, BulkController, HealthController),
+        *(RegistrationController, SignInController, SessionsController),
+        *(PasswordChangeController, PasswordResetController, ProfileController),
+        *(WalletsController, PaymentsController, BulkController, HistoryController, HealthController),
     ]
     app = Litestar(
         route_handlers=[
@@ -118,20 +138,24 @@ def create_app(settings: Settings) -> Litestar:
             Router("/api/v1", route_handlers=routes, include_in_schema=False),
             media_route(media_folder),
             assets_route(),
-            metrics_route(World(redis, lookout), settings.metrics.token),
+            metrics_route(World(redis, health_checks), settings.metrics.token),
             admin_route(
-                bank,
+                banking.bank,
                 limiter,
                 production=not settings.development,
                 public_url=settings.public_url,
-                phone_region=settings.phone_region,
+                phone_region=region,
             ),
             integrity_route(),
             workers_route(queue, production=not settings.development, public_url=settings.public_url),
-            *([MailboxController] if settings.development else []),
+            *([DevMailboxController] if settings.development else []),
         ],
         lifespan=[lifespan],
-        dependencies={name: Provide(_constant(thing), sync_to_thread=False) for name, thing in objects.items()},
+        dependencies={
+            "caller": Provide(caller),
+            "visitor": Provide(visitor),
+            **{name: Provide(_constant(thing), sync_to_thread=False) for name, thing in objects.items()},
+        },
         dto=JSONBodies,
         middleware=[traces.middleware] if traces else [],
         plugins=[AmountSchema()],
@@ -144,10 +168,10 @@ def create_app(settings: Settings) -> Litestar:
     )
     production = not settings.development
     inner = across_origins(app.asgi_handler, settings.http.origins)
-    app.asgi_handler = Observed(inner, RequestLog(settings.log, production=production), production=production)
+    app.asgi_handler = RequestTelemetry(inner, RequestLog(settings.log, production=production), production=production)
     app.state.tokens = tokens
     app.state.revocations = revocations
-    app.state.lookout = lookout
+    app.state.health_checks = health_checks
     app.state.large_bodies = LargeBodies()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app

@@ -12,21 +12,14 @@ from msgspec import Struct, ValidationError
 from msgspec.structs import FieldInfo, fields
 from phonenumbers import SUPPORTED_REGIONS
 
-from actors.bank import Limits
-from actors.engine.locks import Lease
 from app.auth.tokens import Lifetimes
 from app.environment import SettingsError
 from app.limits.requests import RateLimits
 from app.logs.setup import LogStyle
 from app.server.sockets import Http
-from db.engine import Pool
-from tasks.messages.mail import Smtp
-from tasks.messages.sms import SmsGateway
-from tasks.metrics import Metrics
-from tasks.rates.board import RatesSource
+from tasks.settings import DEVELOPMENT_SECRET, WorkerSettings
 
 PREFIX = "WALLET_"
-DEVELOPMENT_SECRET = "a-development-secret-that-everybody-can-read"  # noqa: S105 - refused in production
 SECRET_MIN_BYTES = 32
 
 # These keep the names that everything else knows them by.
@@ -43,50 +36,29 @@ DEBUGGING = ("LITESTAR_DEBUG", "LITESTAR_PDB", "PYTHONASYNCIODEBUG", "PYTHONDEVM
 CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url", "otlp_endpoint")
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of a process."""
 
-    database_url: str = ""
-    """PostgreSQL, as postgresql://user:password@host:5432/database. `wallet serve` brings its own where it is unset."""
-    redis_url: str = ""
-    """Redis or Valkey, as redis://:password@host:6379/0. `wallet serve` brings its own where it is unset."""
-    environment: Literal["development", "production"] = "development"
-    """In development mail is caught and shown at /dev/mailbox/; production insists on a mail server and a secret."""
-    secret: str = DEVELOPMENT_SECRET
-    """Signs tokens. In production: at least 32 random bytes, the same for every process."""
     public_url: str = "http://127.0.0.1:8000"
     """How people reach the API, without a slash at the end."""
-    media_folder: str = "media"
-    """Where profile images are kept."""
     phone_region: str = "KZ"
     """Phone numbers without a country code are read as of this country (ISO 3166)."""
     otlp_endpoint: str = ""
     """Where an OpenTelemetry collector takes traces over HTTP, as http://collector:4318. Off where it is unset."""
-    pool: Pool = Pool()
-    bank: Limits = Limits()
-    locks: Lease = Lease()
     tokens: Lifetimes = Lifetimes()
     http: Http = Http()
     limits: RateLimits = RateLimits()
-    smtp: Smtp = Smtp()
-    sms: SmsGateway = SmsGateway()
-    rates: RatesSource = RatesSource()
     log: LogStyle = LogStyle()
-    metrics: Metrics = Metrics()
-
-    @property
-    def development(self) -> bool:
-        """Whether this is somebody's own machine."""
-        return self.environment == "development"
 
 
 def variables(struct: type[Struct] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, type[Struct], FieldInfo]]:
-    """Every variable that is read, in the order of the structs: its name, the struct and the field it sets."""
+    """Every variable that is read, a struct's own first: its name, the struct, and the field it sets."""
     for field in fields(struct):
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
-            yield from variables(field.type, f"{prefix}{field.name.upper()}_")
-        else:
+        if not _is_struct(field):
             yield _variable(field, prefix), struct, field
+    for field in fields(struct):
+        if _is_struct(field):
+            yield from variables(field.type, f"{prefix}{field.name.upper()}_")
 
 
 def load_settings(
@@ -127,7 +99,7 @@ def _read(struct: type[Struct], prefix: str, environ: Mapping[str, str]) -> Any:
     """One struct out of the variables that begin with `prefix`."""
     values: dict[str, Any] = {}
     for field in fields(struct):
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
+        if _is_struct(field):
             values[field.name] = _read(field.type, f"{prefix}{field.name.upper()}_", environ)
         elif text := environ.get(name := _variable(field, prefix), ""):
             values[field.name] = _convert(name, text, field)
@@ -135,6 +107,10 @@ def _read(struct: type[Struct], prefix: str, environ: Mapping[str, str]) -> Any:
         return struct(**values)
     except ValueError as error:  # a struct's own __post_init__
         raise SettingsError(f"{prefix}{error}") from None
+
+
+def _is_struct(field: FieldInfo) -> bool:
+    return isinstance(field.type, type) and issubclass(field.type, Struct)
 
 
 def _variable(field: FieldInfo, prefix: str) -> str:

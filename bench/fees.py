@@ -10,7 +10,7 @@ from time import perf_counter
 import click
 from msgspec import Struct
 
-from app.commands.once import charge_fees
+from app.commands.jobs import charge_fees
 from app.settings import load_settings
 from bench.api import settle_environment
 from bench.command import benchmark, wallets_option

@@ -21,7 +21,7 @@ from bench.stage import PAUSE_SECONDS, Case, Stage, in_words
 
 _PROCESSES = 2
 _WARM_UP, _BEFORE, _AWAY, _AFTER = 4, 3, 4, 6  # seconds
-_MAILBOX = "WALLET_BANK_MAILBOX_MAX"
+_MAILBOX = "WALLET_BANK_CAUGHT_MAX"
 _TIMES = 5
 _PARTS = {"Valkey": "redis", "PostgreSQL": "database"}
 

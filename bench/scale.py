@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import click
 
-from app.wallets.history import history
+from app.payments.history import history
 from bench.command import benchmark, connections_option, processes_option, wallets_option
 from bench.load import Shape
 from bench.past import Past, live_through

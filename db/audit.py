@@ -1,18 +1,21 @@
 """
-Proves the ledger on a live database, in one snapshot and a few set-based statements.
+Proves the ledger on a live database, in one snapshot and a few set-based statements; keeps what it has found.
 
 Entries sum to zero for each transaction and currency; every balance is the sum of its entries and the last one's
 `balance_after`; the chain of `balance_after` has no gap; each transaction's entries say what the transaction says;
 what staff did is in their log.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 from msgspec import Struct, field
 
+from db.tables import AuditResult
 from db.transaction import snapshot
 
 FINDINGS_MAX = 20
+RESULTS_KEPT = 100
 
 
 class Finding(Struct, frozen=True):
@@ -144,3 +147,33 @@ async def audit() -> AuditReport:
                 findings.append(Finding(rule, places[0]["count"], [str(place["place"]) for place in places]))
     seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
     return AuditReport(ok=not findings, checked_at=started, seconds=seconds, findings=findings, **counts)
+
+
+async def keep_result(report: AuditReport) -> None:
+    """Keep it where it is as safe as the money. Raises what the database raises when it can't be reached."""
+    await AuditResult.raw(
+        "INSERT INTO audit_result (ok, checked_at, report) VALUES ({}, {}, {}::jsonb)",
+        report.ok,
+        report.checked_at,
+        msgspec.json.encode(report).decode(),
+    )
+
+
+async def last_result() -> AuditReport | None:
+    """The latest that was kept; None where no audit has been."""
+    rows = await AuditResult.raw("SELECT report FROM audit_result ORDER BY id DESC LIMIT 1")
+    return msgspec.json.decode(rows[0]["report"], type=AuditReport) if rows else None
+
+
+async def forget_results() -> int:
+    """Delete all but the last `RESULTS_KEPT`; how many."""
+    gone = await AuditResult.raw(
+        "DELETE FROM audit_result WHERE id NOT IN (SELECT id FROM audit_result ORDER BY id DESC LIMIT {}) RETURNING id",
+        RESULTS_KEPT,
+    )
+    return len(gone)
+
+
+def age(report: AuditReport) -> timedelta:
+    """How long ago it looked; nothing, where the clock that wrote it is ahead of ours."""
+    return max(timedelta(0), datetime.now(UTC) - report.checked_at)

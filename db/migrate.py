@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, redirect_stdout
 from io import StringIO
 from itertools import chain, count
 
+import asyncpg
 from asyncpg.exceptions import LockNotAvailableError
 from msgspec import Struct
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
@@ -17,6 +18,7 @@ from piccolo.conf.apps import MigrationModule
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as STAFF_SESSIONS
 
 from db.engine import UNAVAILABLE, engine
+from db.errors import ReadableError
 from db.online_ddl import make_index
 from db.piccolo_app import APP_CONFIG
 from db.transaction import CommitInDoubt, transaction
@@ -37,8 +39,8 @@ SAID_AT = (1, 100, 1_300)
 _log = logging.getLogger(__name__)
 
 
-class MigrationError(Exception):
-    """A migration failed and was rolled back; the sentence names it."""
+class MigrationError(ReadableError):
+    """A migration failed and was rolled back; the message names it."""
 
 
 class Step(Struct, frozen=True):
@@ -75,6 +77,21 @@ async def missing_changes() -> list[str]:
     with redirect_stdout(StringIO()):
         changes = await AutoMigrationManager(auto_input="n").get_alter_statements(app_config=APP_CONFIG)
     return list(chain.from_iterable(change.statements for change in changes))
+
+
+async def check_schema(seconds: float) -> None:
+    """
+    Ask for every column of every table, and for no row: without them nobody should be served.
+
+    Raises:
+        UNAVAILABLE: the database did not let us connect within so many seconds.
+        asyncpg.PostgresError: it does not let us in, or a table or a column is missing: a migration has not run.
+    """
+    connection = await asyncpg.connect(**engine().config, timeout=seconds)
+    try:
+        await connection.execute("; ".join(str(table.select().limit(0)) for table in APP_CONFIG.table_classes))
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

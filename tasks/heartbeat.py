@@ -7,7 +7,7 @@ import msgspec
 from redis.asyncio import Redis
 
 HEARTBEAT_KEY = "wallet:worker:heartbeat"
-HEARTBEAT_SECONDS = 10.0
+BEAT_SECONDS = 10.0
 
 # Older than this, and no worker lives. It stays known until when one did.
 ALIVE = timedelta(seconds=30)

@@ -20,7 +20,7 @@ KEPT_MAX = 1_000
 ERROR_MAX_CHARACTERS = 20_000
 SECONDS_OF_A_RETRY = 600
 
-CRON = "cron:"
+CRON_KEY_PREFIX = "cron:"
 
 
 async def keep(store: Store, job: Job) -> None:
@@ -32,7 +32,7 @@ async def keep(store: Store, job: Job) -> None:
     """
     if job.status not in FINISHED or (job.ttl < 0 and job.status == Status.COMPLETE):
         return
-    if job.key != CRON + job.function:
+    if job.key != CRON_KEY_PREFIX + job.function:
         await store.record(_trimmed(job), KEPT_MAX)
         return
     began_at = job.started or job.queued

@@ -25,13 +25,15 @@ from actors.bank import Bank
 from actors.engine.background import in_background
 from tasks.fees import charge_due_fees
 from tasks.messages.delivery import Delivery
-from tasks.rates.board import RateBoard, RatesSource, fetch_rates
+from tasks.rates.api import RatesSource
+from tasks.rates.board import RateBoard
+from tasks.rates.fetching import fetch_rates
 from tasks.rates.store import cached
 from tasks.sweep import told
 from tasks.upkeep import audit_and_keep, clean_up
 
 # A job that has not said for so long that it is alive is dead, and SAQ's sweep may start it again.
-HEARTBEAT_SECONDS = 10
+JOB_SILENCE_SECONDS = 10
 TOUCH_SECONDS = 2.0
 
 # The source publishes once a day and its open endpoint wants to be asked about once an hour. After a failure the next
@@ -105,12 +107,12 @@ async def forget_old(ctx: Context) -> dict[str, Any]:
 # Times are UTC; a sixth field is seconds. Each timeout and each number of attempts is said: SAQ's own are 10 seconds
 # and one attempt. More than one attempt also survives SAQ's sweep, which takes a job that was fetched that very
 # moment for a lost one. Long jobs have no timeout but a heartbeat.
-CRON: list[CronJob[Context]] = [
-    CronJob(deliver, cron="* * * * * */2", timeout=120, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=60),
+CRON_JOBS: list[CronJob[Context]] = [
+    CronJob(deliver, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),
     CronJob(refresh_rates, cron="*/5 * * * *", timeout=60, retries=3),
-    CronJob(charge_fees, cron="*/5 * * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3),
-    CronJob(prove_ledger, cron="10 2 * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=86_400),
-    CronJob(forget_old, cron="40 2 * * *", timeout=0, heartbeat=HEARTBEAT_SECONDS, retries=3, ttl=86_400),
+    CronJob(charge_fees, cron="*/5 * * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3),
+    CronJob(prove_ledger, cron="10 2 * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=86_400),
+    CronJob(forget_old, cron="40 2 * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=86_400),
 ]
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from prometheus_client import start_http_server
 
+from db.errors import ReadableError
+
 
 class Metrics(Struct, frozen=True, kw_only=True):
     """Prometheus metrics: at /metrics, and of a worker that runs by itself on a port of its own."""
@@ -19,8 +21,8 @@ class Metrics(Struct, frozen=True, kw_only=True):
     """And on which port, under any path; 0 for none."""
 
 
-class MetricsPortTaken(Exception):
-    """The worker can't listen for Prometheus; the message is a sentence for people."""
+class MetricsPortTaken(ReadableError):
+    """The worker can't listen for Prometheus."""
 
 
 @contextmanager

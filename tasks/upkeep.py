@@ -1,15 +1,17 @@
-"""Nightly work: prove the ledger, and forget what nobody needs any more."""
+"""Nightly work: prove the ledger, and forget what nobody needs any more, old rows and nameless images."""
 
 import asyncio
 import logging
+import re
+import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from db.audit import AuditReport, audit
-from db.audit_results import forget_results, keep_result
-from db.tables import Message
-from tasks.old_images import forget_images
+from db.audit import AuditReport, audit, forget_results, keep_result
+from db.tables import Message, User
 
 # Small enough that a batch holds its locks for a moment only, with a pause in which others get their turn.
 BATCH = 1_000
@@ -24,6 +26,18 @@ _FORGOTTEN = {
     # Of staff. Piccolo's column has no time zone: two days are past its end in any.
     "sessions": "expiry_date < now()::timestamp - interval '2 days'",
 }
+
+# What `app/people/images.py` calls its files. Whatever else lies in the folder is not ours to delete.
+IMAGE_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
+IMAGE_BATCH = 5_000
+# A file is stored before the row that names it is committed. That takes moments; this leaves a day. What is still
+# nameless then was left by a process that died in between, or before it had removed the file.
+YOUNG_SECONDS = 86_400
+
+_NAMELESS = """
+SELECT name FROM unnest({}::text[]) AS file(name)
+WHERE NOT EXISTS (SELECT 1 FROM "user" WHERE "profile_image" = file.name)
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +64,30 @@ async def _forget(table: str, condition: str) -> int:
         total += gone
         await asyncio.sleep(PAUSE_SECONDS)
     return total
+
+
+async def forget_images(folder: Path) -> int:
+    """Delete the images that have been nobody's for a day; how many. A folder that is not there has none."""
+    total, files = 0, await asyncio.to_thread(_old_images, folder)
+    while batch := list(islice(files, IMAGE_BATCH)):
+        rows = await User.raw(_NAMELESS, batch)
+        await asyncio.to_thread(_unlink, folder, [row["name"] for row in rows])
+        total += len(rows)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return total
+
+
+def _old_images(folder: Path) -> Iterator[str]:
+    before = time.time() - YOUNG_SECONDS
+    if not folder.is_dir():
+        return iter(())
+    images = [path for path in folder.iterdir() if IMAGE_NAME.fullmatch(path.name)]
+    return iter([path.name for path in images if path.stat().st_mtime < before])
+
+
+def _unlink(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 async def audit_and_keep() -> AuditReport:

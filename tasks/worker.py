@@ -9,7 +9,6 @@ from contextvars import Context as Variables
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,21 +16,19 @@ from saq import Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
-from actors.bank import Bank, Limits
 from actors.engine.background import end, in_background
-from actors.engine.locks import Lease, Locks
 from db.engine import UNAVAILABLE, Pool, connection_pool
-from tasks.heartbeat import HEARTBEAT_SECONDS, beat
+from tasks.banking import Banking
+from tasks.heartbeat import BEAT_SECONDS, beat
 from tasks.job_log import JobsByName, job_begins, job_ended
-from tasks.jobs import CRON, Tools, refresh_rates_if_old
+from tasks.jobs import CRON_JOBS, Tools, refresh_rates_if_old
 from tasks.messages.caught import development_smtp
 from tasks.messages.delivery import Delivery
-from tasks.messages.mail import Smtp
 from tasks.messages.outbox import hasten_delivery
-from tasks.messages.sms import SmsGateway
-from tasks.metrics import Metrics, worker_metrics
+from tasks.metrics import worker_metrics
 from tasks.queue import CONNECT_SECONDS, open_queue
-from tasks.rates.board import RateBoard, RatesSource, publish_snapshot
+from tasks.rates.fetching import publish_snapshot
+from tasks.settings import WorkerSettings
 
 CONCURRENCY = 6
 SWEEP_SECONDS = 10
@@ -41,22 +38,6 @@ RETRY_SECONDS = 2.0
 QUIET_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-class WorkerSettings(Struct, frozen=True, kw_only=True):
-    """What the worker is told by whoever reads the environment."""
-
-    development: bool
-    secret: str
-    redis_url: str
-    media_folder: str = "media"
-    pool: Pool = Pool()
-    bank: Limits = Limits()
-    locks: Lease = Lease()
-    smtp: Smtp = Smtp()
-    sms: SmsGateway = SmsGateway()
-    rates: RatesSource = RatesSource()
-    metrics: Metrics = Metrics()
 
 
 async def run_worker(settings: WorkerSettings) -> None:
@@ -81,7 +62,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         worker = DrainingWorker(
             queue,
             functions=[],  # SAQ adds those of the cron list
-            cron_jobs=CRON,
+            cron_jobs=CRON_JOBS,
             concurrency=CONCURRENCY,
             timers=PartialTimersDict(schedule=1, worker_info=10, sweep=SWEEP_SECONDS, abort=1),
             dequeue_timeout=5.0,
@@ -121,12 +102,8 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
         )
         stack.push_async_callback(redis.aclose)
         await _enter_when_possible(stack, settings.pool)
-        board = RateBoard(redis, settings.rates, settings.development)
-        await stack.enter_async_context(board.running())
-        locks = Locks(settings.redis_url, settings.locks)
-        await stack.enter_async_context(locks.running())
-        bank = Bank(settings.bank, locks, board.current)
-        await stack.enter_async_context(bank.running())
+        banking = Banking(settings, redis)
+        await stack.enter_async_context(banking.running())
         smtp = settings.smtp
         if settings.development:
             # Always, whatever server is configured: no mail to real people from somebody's own machine.
@@ -134,8 +111,8 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
             smtp = replace(smtp, host="127.0.0.1", port=port, username="", password="", tls="none")
         yield Tools(
             redis=redis,
-            bank=bank,
-            board=board,
+            bank=banking.bank,
+            board=banking.board,
             delivery=Delivery(settings.secret, smtp, settings.sms),
             rates=settings.rates,
             media_folder=Path(settings.media_folder),
@@ -197,7 +174,7 @@ async def _beat(redis: Redis) -> None:
     except (RedisError, OSError):
         await asyncio.sleep(RETRY_SECONDS)
     else:
-        await asyncio.sleep(HEARTBEAT_SECONDS)
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def _calm_loggers() -> None:

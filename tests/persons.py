@@ -11,8 +11,8 @@ import httpx
 from litestar import Litestar
 
 from app.auth.tokens import Lifetimes, Tokens
-from app.settings import DEVELOPMENT_SECRET
 from db.tables import User
+from tasks.settings import DEVELOPMENT_SECRET
 
 _numbers = count(1)
 

@@ -104,12 +104,12 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class Locks:
-    """This process's side of the locks. `on_freed` is told of missed wallets that are worth another try."""
+    """This process's side of the locks."""
 
     def __init__(self, redis_url: str, lease: Lease) -> None:
         self.lease = lease
         self.degraded = False
-        self.on_freed: Callable[[Iterable[int]], None] = lambda _: None
+        self._on_freed: Callable[[Iterable[int]], None] = lambda _: None
         # Nobody's take waits for somebody's release.
         self._taking = Wire(redis_url, answer_seconds=lease.answer_seconds)
         self._releasing = Wire(redis_url, answer_seconds=lease.answer_seconds)
@@ -125,8 +125,13 @@ class Locks:
         self._unsure: list[tuple[Collection[int], str]] = []  # Redis may hold these for us, but did not answer
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Listen for wake-ups, and watch for a lost Redis to come back, as long as the block runs."""
+    async def running(self, on_freed: Callable[[Iterable[int]], None]) -> AsyncIterator[None]:
+        """
+        Listen for wake-ups, and watch for a lost Redis to come back, as long as the block runs.
+
+        `on_freed` is told of missed wallets that are worth another try.
+        """
+        self._on_freed = on_freed
         try:
             async with in_background(self._listen, self._probe):
                 yield
@@ -176,7 +181,7 @@ class Locks:
             task.add_done_callback(self._releases.discard)
 
     def retry_soon(self, wallet_ids: Collection[int]) -> None:
-        """Call `on_freed` for these in a moment, in case nobody wakes us before."""
+        """Try these again in a moment, in case nobody wakes us before."""
         for wallet_id in wallet_ids:
             retry = asyncio.get_running_loop().call_later(self.lease.retry_seconds, self._freed, (wallet_id,))
             self._retries[wallet_id] = retry
@@ -185,7 +190,7 @@ class Locks:
         for wallet_id in wallet_ids:
             if retry := self._retries.pop(wallet_id, None):
                 retry.cancel()
-        self.on_freed(wallet_ids)
+        self._on_freed(wallet_ids)
 
     async def _release_now(self, wallet_ids: Collection[int], token: str) -> None:
         try:

@@ -9,7 +9,7 @@ never overtake each other. Whatever is bounded is counted in orders.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -17,15 +17,23 @@ from actors.orders import Bulk, IdempotencyKey, Order, Receipt
 from actors.refusals import Crowded, Overloaded, Refusal
 
 
-class Answer(Protocol):
-    """What an `asyncio.Future` offers to whoever answers it."""
+class Passed(Struct, frozen=True):
+    """A stage that an order has passed, in nanoseconds since 1970."""
+
+    name: str
+    started_ns: int
+    ended_ns: int
+
+
+class Reply(Protocol):
+    """What an `asyncio.Future` offers to whoever has the reply to a mail."""
 
     def done(self) -> bool: ...
     def set_result(self, result: list[Receipt | Refusal], /) -> None: ...
     def set_exception(self, exception: Exception, /) -> None: ...
 
 
-class Mail(Struct, eq=False):
+class Mail(Struct, eq=False, kw_only=True):
     """
     Orders on their way together: the wallets they need (the acting one first), who waits for them, and until when.
 
@@ -36,9 +44,9 @@ class Mail(Struct, eq=False):
 
     orders: tuple[Order, ...]
     wallet_ids: tuple[int, ...]
-    answer: Answer
+    reply: Reply
     deadline: float  # on the event loop's clock, in seconds
-    road: list[Any] | None = None  # the stages it has passed, where somebody traces it
+    road: list[Passed] | None = None  # the stages it has passed, where somebody traces it
     bulk: Bulk | None = None  # where the orders are those of one
     row_ids: tuple[int, ...] = ()
     row_numbers: tuple[str, ...] = ()
@@ -50,13 +58,13 @@ class Mail(Struct, eq=False):
 
     def refuse(self, refusal: Exception) -> None:
         """Refuse the whole, unless whoever asked has gone."""
-        if not self.answer.done():
-            self.answer.set_exception(refusal)
+        if not self.reply.done():
+            self.reply.set_exception(refusal)
 
     def receive(self, outcomes: list[Receipt | Refusal]) -> None:
         """Answer with what each order came to, unless whoever asked has gone."""
-        if not self.answer.done():
-            self.answer.set_result(outcomes)
+        if not self.reply.done():
+            self.reply.set_result(outcomes)
 
 
 class _Box(deque[Mail]):

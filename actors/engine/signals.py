@@ -11,10 +11,9 @@ from time import perf_counter, time_ns
 from types import TracebackType
 from typing import Final, Literal
 
-from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
-from actors.engine.mailbox import Mail
+from actors.engine.mailbox import Mail, Passed
 from actors.orders import Order, Receipt
 from actors.refusals import Refusal
 
@@ -36,14 +35,6 @@ InDoubt = Literal["committed", "repeated", "unknown"]
 
 _stages: Final = {name: _STAGE.labels(name) for name in ("lock", "load", "rules", "save", "commit")}
 _outcomes: dict[tuple[type, str], Counter] = {}
-
-
-class Passed(Struct, frozen=True):
-    """A stage that an order has passed, in nanoseconds since 1970."""
-
-    name: str
-    started_ns: int
-    ended_ns: int
 
 
 class Stage:
@@ -86,20 +77,14 @@ class Moment:
                 mail.road.append(Passed("mailbox", self._ns - int(waited * 1e9), self._ns))
 
 
-def answered(order: Order, answer: Receipt | BaseException) -> None:
-    """Somebody has been told what came of an order."""
-    _counter(type(order), _outcome(answer)).inc()
-
-
-def answered_alike(orders: Sequence[Order], answer: BaseException) -> None:
-    """Somebody has been told what came of a bulk as a whole."""
-    _counter(type(orders[0]), _outcome(answer)).inc(len(orders))
-
-
-def answered_each(orders: Sequence[Order], answers: Iterable[Receipt | Refusal]) -> None:
-    """Somebody has been told what came of each order of a bulk."""
+def answered(orders: Sequence[Order], answers: Sequence[Receipt | BaseException]) -> None:
+    """Somebody has been told what came of each of these orders, which are all of one kind."""
+    kind = type(orders[0])
+    if len(answers) == 1:  # nearly always
+        _counter(kind, _outcome(answers[0])).inc()
+        return
     for outcome, number in Tally(map(_outcome, answers)).items():
-        _counter(type(orders[0]), outcome).inc(number)
+        _counter(kind, outcome).inc(number)
 
 
 def _outcome(answer: Receipt | BaseException) -> str:

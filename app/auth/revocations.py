@@ -15,8 +15,8 @@ from actors.engine.background import in_background
 from app.auth.tokens import Tokens
 from db.tables import RefreshToken
 
-LOOK_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
+CATCH_UP_SECONDS = 5.0
+QUESTION_SECONDS = 5.0
 # A revocation shows at its commit, some time after the moment that it bears; no transaction of ours lives so long.
 OVERLAP_SECONDS = 60.0
 
@@ -33,37 +33,37 @@ class Revocations:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._looked_at: float | None = None
+        self._caught_up_at: float | None = None
         self._in_the_dark = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look once, then keep looking in the background for as long as the block runs; never raises."""
-        await self.look()
-        async with in_background(self._look_later):
+        """Catch up once, then again and again in the background for as long as the block runs; never raises."""
+        await self.catch_up()
+        async with in_background(self._catch_up_later):
             yield
 
-    async def look(self) -> None:
-        """Learn of what was revoked since the last look. Where the database does not answer, what is known stays."""
+    async def catch_up(self) -> None:
+        """Learn of what was revoked since the last time. Where the database does not answer, what is known stays."""
         begun = monotonic()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(QUESTION_SECONDS):
                 rows = await RefreshToken.raw(_LATELY, self._back_to(begun))
-        except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the next look reaches as far back
+        except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the next time reaches as far back
             if not self._in_the_dark:
                 log.warning("It can't be seen which sessions are revoked: %s.", type(error).__name__)
             self._in_the_dark = True
             return
         if self._in_the_dark:
             log.info("It can be seen again which sessions are revoked.")
-        self._in_the_dark, self._looked_at = False, begun
+        self._in_the_dark, self._caught_up_at = False, begun
         self._tokens.revoke(row["family"] for row in rows)
 
     def _back_to(self, now: float) -> float:
         """How many seconds ago the oldest revocation is that may be news."""
         longest = self._tokens.revocations_matter_seconds
-        return longest if self._looked_at is None else min(now - self._looked_at + OVERLAP_SECONDS, longest)
+        return longest if self._caught_up_at is None else min(now - self._caught_up_at + OVERLAP_SECONDS, longest)
 
-    async def _look_later(self) -> None:
-        await asyncio.sleep(LOOK_SECONDS)
-        await self.look()
+    async def _catch_up_later(self) -> None:
+        await asyncio.sleep(CATCH_UP_SECONDS)
+        await self.catch_up()

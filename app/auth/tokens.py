@@ -238,6 +238,11 @@ async def signed_in(request: Request[Any, Any, Any]) -> None:
     raise NotAuthenticated()
 
 
+async def caller(request: Request[Caller, Any, Any]) -> Caller:
+    """A dependency: who asks, behind `signed_in`."""
+    return request.user
+
+
 def _signing_key(secret: str) -> tuple[str, bytes]:
     """A key for tokens only, and the id by which a token names it; neither tells of the secret or the other."""
     key = hmac.digest(secret.encode(), b"wallet token signatures", "sha256")

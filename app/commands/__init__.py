@@ -1,1 +1,1 @@
-"""."""
+"""What each `wallet` command does."""

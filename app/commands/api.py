@@ -1,4 +1,4 @@
-"""`wallet api`: one HTTP process, from its first look at the database to its last answer."""
+"""`wallet api`: one HTTP process, from its first question to the database to its last answer."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     """
     Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first.
 
-    Raises what `db.look` does: a sentence can be made of it, and of what uvicorn says of a start that failed none.
+    Raises what `check_schema` does: a sentence can be made of it, and of what uvicorn says of a start that failed none.
     """
     import uvicorn
 
@@ -28,9 +28,9 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     from app.server.bounds import Bounds
     from app.server.graceful import GracefulServer
     from app.server.protocol import HttpProtocol
-    from db.look import look
+    from db.migrate import check_schema
 
-    asyncio.run(look(settings.pool.connect_timeout_seconds))
+    asyncio.run(check_schema(settings.pool.connect_timeout_seconds))
     app = create_app(settings)
     bounds = Bounds(request_seconds=settings.http.request_seconds, connections_max=settings.http.connections_max)
     config = uvicorn.Config(
@@ -57,7 +57,7 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: sys.exit(0))
     server = GracefulServer(
-        config, linger_seconds=settings.http.linger_seconds, at_first_signal=app.state.lookout.say_stopping
+        config, linger_seconds=settings.http.linger_seconds, at_first_signal=app.state.health_checks.say_stopping
     )
     server.run(sockets=[listener])
 

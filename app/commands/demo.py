@@ -10,12 +10,14 @@ import click
 import httpx
 from msgspec import Struct
 
+from db.errors import ReadableError
+
 MAIL_SECONDS = 20
 KAZAKH_MOBILE_PREFIXES = ("700", "701", "702", "705", "707", "747", "771", "775", "776", "777", "778")
 
 
-class DemoFailed(Exception):
-    """The demo can't go on; the message is a sentence for people."""
+class DemoFailed(ReadableError):
+    """The demo can't go on."""
 
 
 class Person(Struct, frozen=True):

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.settings import DEVELOPMENT_SECRET, variables
+from app.settings import variables
+from tasks.settings import DEVELOPMENT_SECRET
 
 HEAD = """\
 # Every setting with its default. Copy what you change to `.env`, or set it in the environment, which wins.
@@ -41,7 +42,15 @@ def _text(default: Any) -> str:
 
 
 def _meanings(struct: type[Struct]) -> dict[str, str]:
-    """What is written below a field as a string, or behind it as a comment."""
+    """What is written below a field as a string, or behind it as a comment, in the struct or where it inherits from."""
+    inherited: dict[str, str] = {}
+    for base in struct.__bases__:
+        if base is not Struct and issubclass(base, Struct):
+            inherited |= _meanings(base)
+    return inherited | _own_meanings(struct)
+
+
+def _own_meanings(struct: type[Struct]) -> dict[str, str]:
     source = inspect.getsource(struct)
     lines = source.splitlines()
     body = ast.parse(source).body[0]

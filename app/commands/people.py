@@ -85,7 +85,7 @@ def user() -> None:
 def export_user(person: str, output: str | None) -> None:
     """Everything that is kept about a person, as JSON. PERSON is an email address, a phone number or an id."""
     settings = all_settings()
-    from app.commands.once import export_person
+    from app.commands.personal_data import export_person
 
     asyncio.run(export_person(settings, person, output))
 
@@ -100,7 +100,7 @@ def erase_user(person: str, *, yes: bool) -> None:
     Refused while a wallet has money in it. PERSON is an email address, a phone number or an id.
     """
     settings = all_settings()
-    from app.commands.once import erase_person
+    from app.commands.personal_data import erase_person
 
     if not yes:
         click.confirm(f"Erase {person}? Nobody can undo this.", abort=True)

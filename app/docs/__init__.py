@@ -1,1 +1,1 @@
-"""."""
+"""The OpenAPI document and its viewers."""

@@ -1,1 +1,1 @@
-"""."""
+"""HTTP for all rooms: bodies and parameters in, answers and problems out."""

@@ -1,23 +1,21 @@
 """JSON bodies: decoded once, straight from the bytes, into msgspec structs."""
 
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from litestar.dto import AbstractDTO, DTOFieldDefinition
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Meta
 from msgspec.structs import fields
 
 from actors.money import InvalidAmount, amount_from_json
-from app.http.explanations import NO_CONTROLS, explained
-from app.http.problems import FieldError, UnsupportedMediaType, ValidationFailed
+from actors.refusals import FieldError
+from app.http.explanations import explained
+from app.http.problems import UnsupportedMediaType, ValidationFailed
 
 T = TypeVar("T")
-
-PlainText = Annotated[str, Meta(pattern=NO_CONTROLS)]
 
 _DECODERS: dict[type, Any] = {}  # one for each body struct
 
@@ -111,9 +109,9 @@ def _decoder(into: type[T]) -> "msgspec.json.Decoder[T]":
     return decoder
 
 
-def amount_field(raw: msgspec.Raw, field: str = "amount") -> Decimal:
+def amount_field(raw: msgspec.Raw) -> Decimal:
     """
-    The amount in a body's raw field, as a `Decimal` with two decimals.
+    The amount in a body's raw `amount`, as a `Decimal` with two decimals.
 
     Raises:
         ValidationFailed: it is not an amount.
@@ -121,7 +119,7 @@ def amount_field(raw: msgspec.Raw, field: str = "amount") -> Decimal:
     try:
         return amount_from_json(bytes(raw))
     except InvalidAmount as error:
-        raise ValidationFailed(FieldError(field=field, message=str(error))) from None
+        raise ValidationFailed(FieldError(field="amount", message=str(error))) from None
 
 
 class AmountSchema(OpenAPISchemaPlugin):

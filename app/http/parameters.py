@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from litestar.params import HeaderParameter, PathParameter
 
-from actors.refusals import WalletNotFound
-from app.http.problems import FieldError, ValidationFailed
+from actors.refusals import FieldError, WalletNotFound
+from app.http.problems import ValidationFailed
 
 WalletId = Annotated[str, PathParameter(description="The wallet's id, which is not its number.")]
 

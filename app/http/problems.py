@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,15 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
-from actors.refusals import BulkRefused, Crowded, DatabaseUnavailable, InsufficientFunds, OutcomeUnknown, Refusal
+from actors.refusals import (
+    BulkRefused,
+    Crowded,
+    DatabaseUnavailable,
+    FieldError,
+    InsufficientFunds,
+    OutcomeUnknown,
+    Refusal,
+)
 from app.http.explanations import explained
 from app.logs.requests import CUT_OFF, route_of
 from db.engine import UNAVAILABLE
@@ -30,14 +39,6 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 CLIENT_GONE = "client disconnected prematurely"
 # In the scope of a request that was refused because this process has too much to do: for `app/http_bounds.py`.
 CROWDED = "wallet.crowded"
-
-
-class FieldError(Struct, frozen=True, kw_only=True):
-    """What is wrong with one field of a body or one parameter; `code` where a field is an order that was refused."""
-
-    field: str
-    message: str
-    code: str | UnsetType = UNSET
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -59,7 +60,7 @@ class ValidationFailed(Refusal):
     title = "The request is not valid."
 
     def __init__(self, *errors: FieldError, detail: str | None = None) -> None:
-        self.errors = list(errors)
+        self.errors = errors
         super().__init__(detail or " ".join(f"{error.field or 'body'}: {error.message}" for error in errors))
 
 
@@ -92,7 +93,7 @@ def problem_response(
     code: str,
     title: str,
     detail: str,
-    errors: list[FieldError] | None = None,
+    errors: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
 ) -> Response[bytes]:
     """The problem document as a response."""
@@ -103,7 +104,7 @@ def problem_response(
         detail=detail,
         instance=request.scope["path"],
         code=code,
-        errors=errors or UNSET,
+        errors=list(errors) or UNSET,
     )
     body = msgspec.json.encode(problem)
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers or {})
@@ -118,7 +119,7 @@ def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes
     """The answer to a refusal of ours."""
     if isinstance(refusal, Crowded):
         request.scope[CROWDED] = True  # type: ignore[literal-required]
-    headers = dict(getattr(refusal, "headers", {}))
+    headers = dict(refusal.headers)
     if refusal.retry_after_seconds is not None:
         headers.setdefault("Retry-After", str(refusal.retry_after_seconds))
     if refusal.status == 401:
@@ -129,15 +130,9 @@ def refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes
         code=refusal.code,
         title=refusal.title,
         detail=str(refusal),
-        errors=_bulk_errors(refusal) if isinstance(refusal, BulkRefused) else getattr(refusal, "errors", None),
+        errors=refusal.errors,
         headers=headers,
     )
-
-
-def _bulk_errors(refusal: BulkRefused) -> list[FieldError]:
-    return [
-        FieldError(field=f"transfers[{place}]", message=str(each), code=each.code) for place, each in refusal.refused
-    ]
 
 
 def _invalid_parameters(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
@@ -249,5 +244,5 @@ def _example(refusal: type[Refusal]) -> Example:
         "code": refusal.code,
     }
     if refusal is BulkRefused:
-        problem["errors"] = _bulk_errors(BulkRefused([(1, InsufficientFunds())]))
+        problem["errors"] = BulkRefused([(1, InsufficientFunds())]).errors
     return Example(summary=refusal.code, value=problem)

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
-from app.limits.requests import ANSWER_SECONDS, RateLimited, limit_key
-from app.logs.seldom import Seldom
+from app.limits.requests import COUNT_SECONDS, RateLimited, Seldom, limit_key
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class PaymentLimits:
 
     async def _tell(self, tallies: list[_Tally]) -> None:
         told = [tally.untold for tally in tallies]
-        async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+        async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
             for tally, payments in zip(tallies, told, strict=True):
                 key = limit_key(POLICY, str(tally.user_id))
                 pipe.incrby(key, payments)

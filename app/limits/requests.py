@@ -13,15 +13,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.refusals import Refusal
-from app.logs.seldom import Seldom
+from app.limits.visitor import Standing, Visitor
 
 log = logging.getLogger(__name__)
 
 QUARTER_SECONDS = 900
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
-# How long Redis may take, and for how long it is left alone when it did not: sign-ins must not wait in line for it.
-ANSWER_SECONDS = 1.0
+# How long counting in Redis may take, and for how long it is left alone when it took longer: sign-ins must not queue
+# for it.
+COUNT_SECONDS = 1.0
+_QUIET_SECONDS = 60.0
 
 
 class RateLimits(Struct, frozen=True, kw_only=True):
@@ -41,39 +43,19 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     staff_sign_ins_per_address: int = 60  # in a quarter of an hour
 
 
-class Standing(Struct, frozen=True):
-    """How much of a limit is left, and for how many seconds that holds."""
+class Seldom:
+    """A warning about a state that lasts, said once a minute at most: the log does not need it with every request."""
 
-    policy: str
-    most: int
-    window_seconds: int
-    left: int
-    seconds: int
+    def __init__(self, log: logging.Logger, message: str) -> None:
+        self._log = log
+        self._message = message
+        self._quiet_until = 0.0
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Those of draft-ietf-httpapi-ratelimit-headers-10."""
-        return {
-            "RateLimit": f'"{self.policy}";r={self.left};t={self.seconds}',
-            "RateLimit-Policy": f'"{self.policy}";q={self.most};w={self.window_seconds}',
-        }
-
-
-class Visitor(Struct, kw_only=True):
-    """From where a request comes, and of all limits that have counted it the one of which least is left."""
-
-    address: str
-    tightest: Standing | None = None
-
-    def told(self, standing: Standing) -> None:
-        """One limit has counted the request."""
-        if self.tightest is None or standing.left < self.tightest.left:
-            self.tightest = standing
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What the answer says of limits: nothing where none has counted."""
-        return self.tightest.headers if self.tightest else {}
+    def warn(self, *arguments: object) -> None:
+        """Say it, unless it was said less than a minute ago."""
+        if monotonic() >= self._quiet_until:
+            self._quiet_until = monotonic() + _QUIET_SECONDS
+            self._log.warning(self._message, *arguments)
 
 
 class RateLimited(Refusal):
@@ -181,14 +163,14 @@ class RateLimiter:
         if not active or monotonic() < self._asks_again_at:
             return
         try:
-            async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+            async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
                 for count in active:
                     pipe.incr(count.key)
                     pipe.expire(count.key, count.window_seconds, nx=True)
                     pipe.ttl(count.key)
                 replies = await pipe.execute()
         except (RedisError, OSError) as error:
-            self._asks_again_at = monotonic() + ANSWER_SECONDS
+            self._asks_again_at = monotonic() + COUNT_SECONDS
             self._uncounted.warn(type(error).__name__)
             return
         for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):

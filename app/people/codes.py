@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 CODE_SECONDS = 300
 TRIES_MAX = 5
-ANSWER_SECONDS = 5.0
+STORE_SECONDS = 5.0
 
 Purpose = Literal["registration", "password", "reset"]
 
@@ -47,8 +47,8 @@ class InvalidCode(Refusal):
     detail = "It is wrong, has expired or was used already. Check it, or start again to get a new one."
 
 
-class Session(Struct, frozen=True, kw_only=True):
-    """What waits for a code, and for how many seconds it will."""
+class AwaitedCode(Struct, frozen=True, kw_only=True):
+    """The session that waits for a code, and for how many seconds it will."""
 
     session_id: UUID
     expires_in: int
@@ -66,17 +66,17 @@ class Codes:
         self._key = hmac.digest(secret.encode(), b"wallet one-time codes", "sha256")
         self._redeem = redis.register_script(_REDEEM)
 
-    async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[Session, str]:
+    async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[AwaitedCode, str]:
         """A new session that keeps `pending` until its code is given, and that code."""
         session_id, code = uuid4(), f"{secrets.randbelow(1_000_000):06d}"
         await self._keep(_key(purpose, session_id, owner), self._digest(session_id, code), pending, CODE_SECONDS)
-        return Session(session_id=session_id, expires_in=CODE_SECONDS), code
+        return AwaitedCode(session_id=session_id, expires_in=CODE_SECONDS), code
 
-    async def open_decoy(self, purpose: Purpose, pending: bytes) -> Session:
+    async def open_decoy(self, purpose: Purpose, pending: bytes) -> AwaitedCode:
         """A session like any other that no code redeems; keeping it costs the same."""
         session_id = uuid4()
         await self._keep(_key(purpose, session_id, None), secrets.token_hex(32), pending, CODE_SECONDS)
-        return Session(session_id=session_id, expires_in=CODE_SECONDS)
+        return AwaitedCode(session_id=session_id, expires_in=CODE_SECONDS)
 
     @asynccontextmanager
     async def redeemed(
@@ -92,7 +92,7 @@ class Codes:
             InvalidCode: it does not redeem this session.
         """
         key, digest = _key(purpose, session_id, owner), self._digest(session_id, code)
-        async with timeout(ANSWER_SECONDS):
+        async with timeout(STORE_SECONDS):
             found = await self._redeem(keys=[key], args=[digest, TRIES_MAX])
         if not found:
             raise InvalidCode()
@@ -105,7 +105,7 @@ class Codes:
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, seconds: int) -> None:
-        async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+        async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": 0})
             pipe.expire(key, seconds)
             await pipe.execute()
@@ -113,7 +113,7 @@ class Codes:
     async def _put_back(self, key: str, digest: str, pending: Any, tries: int, expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
         with suppress(RedisError, TimeoutError):
-            async with timeout(ANSWER_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+            async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": tries})
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()

@@ -3,7 +3,8 @@
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
-from app.http.problems import FieldError, ValidationFailed
+from actors.refusals import FieldError
+from app.http.problems import ValidationFailed
 
 _PHONE_TEXT_MAX = 40
 

@@ -1,7 +1,6 @@
 """Profile images: decoded, turned upright, stripped of everything but pixels, and kept as files under random names."""
 
 import os
-import re
 import warnings
 from contextlib import suppress
 from io import BytesIO
@@ -13,11 +12,12 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response import File
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
-from actors.refusals import Refusal
-from app.http.problems import FieldError, ValidationFailed
+from actors.refusals import FieldError, Refusal
+from app.http.problems import ValidationFailed
 from app.limits.threads import Threads
+from tasks.upkeep import IMAGE_NAME
 
 BYTES_MAX = 5 * 1024 * 1024
 SIDE_MAX = 12_000
@@ -25,17 +25,6 @@ PIXELS_MAX = 40_000_000  # 160 MB decoded, one at a time; a phone's camera stays
 KEPT_SIDE_MAX = 2048
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
-# By EXIF orientation (CIPA DC-008, 4.6.5): how the camera was held, undone.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
@@ -96,7 +85,7 @@ def media_route(folder: Path) -> HTTPRouteHandler:
     )
     async def media(name: FromPath[str]) -> File:
         """One image."""
-        if not _NAME.fullmatch(name) or not (path := folder / name).is_file():
+        if not IMAGE_NAME.fullmatch(name) or not (path := folder / name).is_file():
             raise NotFoundException("There is no such image.")
         return File(path, media_type=_MEDIA_TYPES[path.suffix], content_disposition_type="inline", filename=name)
 
@@ -137,21 +126,13 @@ def _reencode(content: bytes) -> tuple[str, bytes]:
 def _pixels(image: Image.Image) -> Image.Image:
     """The picture in a fresh image, to which no metadata clings."""
     image.draft("RGB", (KEPT_SIDE_MAX, KEPT_SIDE_MAX))  # lets JPEG skip detail that is thrown away below
-    turn = _turn(image)
     kept = image.convert("RGBA" if image.has_transparency_data else "RGB")
     kept.thumbnail((KEPT_SIDE_MAX, KEPT_SIDE_MAX))
-    if turn is not None:
-        kept = kept.transpose(turn)
+    with suppress(Exception):  # EXIF that is nonsense says nothing: it is no reason to refuse the picture
+        ImageOps.exif_transpose(kept, in_place=True)
     fresh = Image.new(kept.mode, kept.size)
     fresh.paste(kept)
     return fresh
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright. EXIF that is nonsense says nothing: it is no reason to refuse the picture."""
-    with suppress(Exception):
-        return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
-    return None
 
 
 def _encode(form: str, image: Image.Image) -> bytes:

@@ -4,11 +4,12 @@ from uuid import UUID
 
 from app.http.problems import ValidationFailed
 from app.people.contacts import claimed_phone_number, email_address
+from db.errors import ReadableError
 from db.tables import User
 
 
-class PersonError(Exception):
-    """There is no such person, or what is asked of them can't be done; the message is a sentence for people."""
+class PersonError(ReadableError):
+    """There is no such person, or what is asked of them can't be done."""
 
 
 async def find_person(who: str, *, phone_region: str) -> UUID:

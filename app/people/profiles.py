@@ -1,14 +1,20 @@
-"""What people see of themselves, and how they change it."""
+"""`GET /users/` and `PATCH /users/update/`: what people see of themselves, and how they change it."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from litestar import Controller, Request, get, patch
+from litestar.di import NamedDependency
+from msgspec import UNSET, Meta, Struct
 from piccolo.columns import Column
 
-from app.auth.tokens import TokenInvalid
+from actors.refusals import DatabaseUnavailable
+from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, signed_in
+from app.http.problems import problems
+from app.people.fields import ANY_BODY, YOU
 from app.people.images import Images
+from app.people.profile_form import FORM_BYTES_MAX, ProfileChanges, ProfileOperation, profile_changes
 from app.wallets.views import WalletView, wallets_of
 from db.tables import User
 from db.transaction import CommitInDoubt, transaction
@@ -24,14 +30,6 @@ class UserView(Struct, frozen=True, kw_only=True):
     last_name: Annotated[str, Meta(examples=["Lee"])]
     profile_image: Annotated[str | None, Meta(description="A URL.")]
     wallets: list[WalletView]
-
-
-class ProfileChanges(Struct, frozen=True, kw_only=True):
-    """What is to be changed; unset stays as it is, and an image of None is removed."""
-
-    first_name: str | UnsetType = UNSET
-    last_name: str | UnsetType = UNSET
-    image: bytes | UnsetType | None = UNSET
 
 
 class Profiles:
@@ -99,3 +97,38 @@ class Profiles:
             if columns:
                 await User.update({**columns, "updated_at": datetime.now(UTC)}).where(User.id == user_id)
             return rows[0]["profile_image"], await self.view(user_id)
+
+
+class ProfileController(Controller):
+    """The caller's own profile."""
+
+    path = "/users"
+    tags = ("Users",)
+    before_request = staticmethod(signed_in)
+
+    @get(
+        "/",
+        summary="Your profile",
+        response_description=YOU,
+        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
+    )
+    async def profile(self, caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]) -> UserView:
+        """Who you are, with your wallets."""
+        return await profiles.view(caller.user_id)
+
+    @patch(
+        "/update",
+        summary="Change your profile",
+        response_description=YOU,
+        request_max_body_size=FORM_BYTES_MAX,
+        operation_class=ProfileOperation,
+        responses=problems(*ANY_BODY, *SIGNED_OUT),
+    )
+    async def update(
+        self, request: Request[Caller, Any, Any], caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]
+    ) -> UserView:
+        """
+        Names, and a profile image: as JSON, where `"profile_image": null` removes it, or as a form with a PNG, JPEG or
+        WebP file of at most 5 MiB. The image is kept upright and without its metadata, at most 2048 pixels a side.
+        """
+        return await profiles.update(caller.user_id, await profile_changes(request))

@@ -1,11 +1,35 @@
-"""Someone who is about to become a person: pending first, then a row."""
+"""`/users/create/` and `/users/verify/`: someone is pending first, then a person."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import msgspec
+from litestar import Controller, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 from msgspec import Struct
 
 from actors.refusals import Refusal
+from app.http.fields import PUBLIC
+from app.http.problems import problems
+from app.limits.requests import RateLimited, RateLimiter
+from app.limits.visitor import LimitedResponse, Visitor
+from app.people.codes import AwaitedCode, Codes, InvalidCode
+from app.people.contacts import email_address, phone_number
+from app.people.fields import ANY_BODY, WAITING, Email, Password, Phone, VerifyUser
+from app.people.passwords.hashing import Passwords
+from app.people.passwords.policy import check_new_password
+from app.people.profiles import UserView
 from db.tables import User
+from db.transaction import transaction
+from tasks.messages.outbox import Outbox
+
+
+class CreateUser(Struct, frozen=True):
+    """Who wants to register."""
+
+    email: Email
+    phone_number: Phone
+    password: Password
 
 
 class UserExists(Refusal):
@@ -21,6 +45,94 @@ class Registration(Struct, frozen=True, kw_only=True):
     email: str
     phone_number: str
     password_hash: str
+
+
+class Registrations:
+    """Starts registrations and finishes them."""
+
+    def __init__(
+        self,
+        *,
+        passwords: Passwords,
+        codes: Codes,
+        limiter: RateLimiter,
+        outbox: Outbox,
+        phone_region: str,
+        development: bool,
+    ) -> None:
+        self._passwords = passwords
+        self._codes = codes
+        self._limiter = limiter
+        self._outbox = outbox
+        self._phone_region = phone_region
+        self._development = development
+
+    async def start(self, *, email: str, phone: str, password: str, visitor: Visitor) -> AwaitedCode:
+        """
+        Keep a registration until its code is given, and send the code.
+
+        Where the email or the phone is taken, answer and work are the same, but the owners get a notice, and no code
+        is right: whoever asks does not learn who has an account.
+        """
+        email = email_address(email, development=self._development)
+        phone = phone_number(phone, region=self._phone_region)
+        await self._passwords.checked(
+            check_new_password, password, field="password", email=email, phone_number=phone, region=self._phone_region
+        )
+        await self._limiter.code(email, phone, visitor)
+        password_hash = await self._passwords.hash(password)
+        registration = Registration(user_id=uuid4(), email=email, phone_number=phone, password_hash=password_hash)
+        owners = await owners_of(registration)
+        pending = msgspec.json.encode(registration)
+        if owners:
+            awaited = await self._codes.open_decoy("registration", pending)
+        else:
+            awaited, code = await self._codes.open("registration", pending)
+        async with transaction():
+            for owner in owners:
+                await self._outbox.owe(
+                    event=f"registration_attempt:{awaited.session_id}:{owner}",
+                    template="registration_attempt",
+                    user_id=owner,
+                )
+            if not owners:
+                await self._outbox.owe(
+                    event=f"registration_code:{awaited.session_id}",
+                    template="registration_code",
+                    recipient=email,
+                    phone_number=phone,
+                    code=code,
+                )
+        await self._outbox.hasten()
+        return awaited
+
+    async def finish(self, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
+        """
+        Make the person who was pending.
+
+        Raises:
+            InvalidCode: the code does not confirm this session.
+            UserExists: another registration with this email or phone was confirmed first.
+        """
+        await self._limiter.verification(visitor)
+        async with self._codes.redeemed("registration", session_id, code) as pending:
+            registration = msgspec.json.decode(pending, type=Registration)
+            async with transaction():
+                await make_user(registration)
+                await self._outbox.owe(
+                    event=f"welcome:{registration.user_id}", template="welcome", user_id=registration.user_id
+                )
+        await self._outbox.hasten()
+        # Known without asking: the person exists now, even if the database is lost before it can say so.
+        return UserView(
+            id=registration.user_id,
+            email=registration.email,
+            phone_number=registration.phone_number,
+            first_name="",
+            last_name="",
+            profile_image=None,
+            wallets=[],
+        )
 
 
 async def owners_of(registration: Registration) -> list[UUID]:
@@ -45,3 +157,49 @@ async def make_user(registration: Registration) -> None:
     )
     if not await User.exists().where(User.id == registration.user_id):
         raise UserExists()
+
+
+class RegistrationController(Controller):
+    """How somebody becomes a person here."""
+
+    path = "/users"
+    tags = ("Users",)
+    security = PUBLIC
+    response_class = LimitedResponse
+
+    @post(
+        "/create",
+        summary="Start a registration",
+        response_description=WAITING,
+        responses=problems(*ANY_BODY, RateLimited),
+    )
+    async def create(
+        self,
+        data: JSONBody[CreateUser],
+        visitor: NamedDependency[Visitor],
+        registrations: NamedDependency[Registrations],
+    ) -> AwaitedCode:
+        """
+        A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
+        `expires_in` seconds. The most common passwords, and one's own email address or phone number, are not taken.
+
+        The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
+        """
+        return await registrations.start(
+            email=data.email, phone=data.phone_number, password=data.password, visitor=visitor
+        )
+
+    @post(
+        "/verify",
+        summary="Finish a registration",
+        response_description="The new user.",
+        responses=problems(*ANY_BODY, InvalidCode, UserExists, RateLimited),
+    )
+    async def verify(
+        self,
+        data: JSONBody[VerifyUser],
+        visitor: NamedDependency[Visitor],
+        registrations: NamedDependency[Registrations],
+    ) -> UserView:
+        """A code is good for one use within five minutes, and for five tries."""
+        return await registrations.finish(session_id=data.session_id, code=data.code, visitor=visitor)

@@ -29,7 +29,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
 
 def _problem(status: int, code: str, title: str, detail: str) -> Problem:
-    """It names no `instance`: what was asked for is not known, or not looked at."""
+    """It names no `instance`: what was asked for is not known, or was not read."""
     return Problem(type=problem_type(code), title=title, status=status, detail=detail, instance="", code=code)
 
 
@@ -65,9 +65,9 @@ class BoundedProtocol(HttpToolsProtocol):
     uvicorn's protocol, within bounds.
 
     uvicorn waits for a request as long as it is never quiet, and for a reader of its answers for ever; and it keeps
-    whatever comes as a head. Here `look`, which the server calls about once a second, hangs up on whoever
+    whatever comes as a head. Here `hang_up_if_slow`, which the server calls about once a second, hangs up on whoever
 
-    - has not sent a whole request in time, counted from the first look at it;
+    - has not sent a whole request in time, counted from the first call that sees it;
     - has not read anything of an answer for as long;
     - has connected, and sent nothing at all.
 
@@ -82,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _body_bytes = 0
     _pieces_of: Any = None
     _other_bytes = _body_bytes_begun = 0
-    # What `look` has seen the last time.
+    # What `hang_up_if_slow` has seen the last time.
     _awaited: Any = None
     _awaited_since = 0.0
     _awaited_from = _unread = 0
@@ -141,7 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """What was sent can't be read."""
         self._refuse(self._instead or NOT_HTTP)
 
-    def look(self, now: float) -> bool:
+    def hang_up_if_slow(self, now: float) -> bool:
         """Hang up on a client that has been too slow for too long; whether it was."""
         unread = self.transport.get_write_buffer_size()
         if unread:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # Whoever has just connected is about to ask; a connection that has said nothing for so long is closed.
 FIRST_REQUEST_SECONDS = 1.0
-LOOK_EVERY = 10  # ticks, of a tenth of a second
+SLOW_CHECK_TICKS = 10  # of a tenth of a second each
 CLOSE = (b"connection", b"close")
 
 
@@ -52,7 +52,7 @@ class GracefulServer(Server):
         if self._linger_until is not None:
             self._say_farewell()
             self.should_exit |= time.monotonic() >= self._linger_until
-        if counter % LOOK_EVERY == 0:
+        if counter % SLOW_CHECK_TICKS == 0:
             self._hang_up_on_the_slow()
         return await super().on_tick(counter)
 
@@ -87,7 +87,7 @@ class GracefulServer(Server):
 
     def _hang_up_on_the_slow(self) -> None:
         now = time.monotonic()
-        if slow := sum(connection.look(now) for connection in self._connections()):
+        if slow := sum(connection.hang_up_if_slow(now) for connection in self._connections()):
             log.info("hung up on %d clients that were too slow", slow)
 
     def _connections(self) -> list[HttpProtocol]:

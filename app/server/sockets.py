@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from app.http.cors import check_origin
+from db.errors import ReadableError
 
 BACKLOG = 2048
 
@@ -53,8 +54,8 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-class PortTaken(Exception):
-    """Nothing can listen there; the message is a sentence for people."""
+class PortTaken(ReadableError):
+    """Nothing can listen there."""
 
 
 def listen(host: str, port: int, *, processes: int = 1) -> list[socket.socket]:

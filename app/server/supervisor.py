@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from app.telemetry.shared_metrics import forget_process
+from db.errors import ReadableError
 
 # A child that ends sooner than this has not come up, and one that does so as often as this never will.
 UP_SECONDS = 10
@@ -21,8 +22,8 @@ STOP_SECONDS = 50
 _log = logging.getLogger(__name__)
 
 
-class GivenUp(Exception):
-    """A child process does not stay up; the message is a sentence for people."""
+class GivenUp(ReadableError):
+    """A child process does not stay up."""
 
 
 class Child:

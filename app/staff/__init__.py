@@ -1,1 +1,1 @@
-"""."""
+"""Piccolo Admin with its forms, the worker dashboard, and the logins for both."""

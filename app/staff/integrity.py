@@ -11,8 +11,7 @@ from msgspec import Struct
 
 from actors.refusals import Refusal
 from app.staff.mount import at_first_visit
-from db.audit import Finding
-from db.audit_results import age, last_result
+from db.audit import Finding, age, last_result
 
 if TYPE_CHECKING:
     from piccolo_api.session_auth.middleware import SessionsAuthBackend

@@ -1,7 +1,6 @@
 """The logins of staff: Piccolo's own user and session tables, made by `wallet staff`, checked off the event loop."""
 
 import hmac
-import re
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
@@ -16,25 +15,21 @@ from app.http.problems import ValidationFailed
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
 from app.people.contacts import email_address
+from app.people.passwords.policy import STAFF_LENGTH_MIN, staff_weakness
+from db.errors import ReadableError
 
-PASSWORD_LENGTH_MIN = 12
-# What guessers try first, longest first. A password has to be more than these.
-_GUESSED_FIRST = re.compile(
-    "1234567890|123456789|12345678|1234567|123456|12345|1234|123|987654321|654321|321|qwertyuiop|qwerty|asdfghjkl|asdf"
-    "|zxcvbnm|zxcv|password|passw0rd|p@ssword|welcome|changeme|letmein|iloveyou|secret|admin|staff|wallet|operator"
-)
 # Set per request by whoever knows it, for the limit on sign-ins.
 client_address: ContextVar[str] = ContextVar("client_address", default="")
 
 
-class StaffError(Exception):
-    """A login can't be made or changed; the message is a sentence for people."""
+class StaffError(ReadableError):
+    """A login can't be made or changed."""
 
 
 class StaffLogin(BaseUser, tablename="piccolo_user"):
     """`admin` may look, `superuser` may act as well. An inactive login gets nowhere, at once."""
 
-    _min_password_length = PASSWORD_LENGTH_MIN
+    _min_password_length = STAFF_LENGTH_MIN
 
     @classmethod
     def guarded_by(cls, limiter: RateLimiter, threads: Threads) -> type["StaffLogin"]:
@@ -55,8 +50,7 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
                     await limiter.staff_sign_in(username, client_address.get())
                     return await cls._matching(username, password)
                 except Refusal as refusal:
-                    headers = dict(getattr(refusal, "headers", {}))
-                    raise HTTPException(refusal.status, f"{refusal.title} {refusal}", headers) from None
+                    raise HTTPException(refusal.status, f"{refusal.title} {refusal}", dict(refusal.headers)) from None
 
             @classmethod
             async def _matching(cls, username: str, password: str) -> int | None:
@@ -77,27 +71,9 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
         return Guarded
 
 
-def check_password(password: str, username: str) -> None:
-    """
-    Raises:
-        StaffError: it is too weak for somebody who can move other people's money.
-    """
-    if not _is_text(password):
-        raise StaffError("The password must be text in UTF-8.")
-    if not PASSWORD_LENGTH_MIN <= len(password) <= StaffLogin._max_password_length:  # noqa: SLF001 - Piccolo's own name
-        raise StaffError(f"The password must have {PASSWORD_LENGTH_MIN} to 128 characters.")
-    if username.lower() in password.lower():
-        raise StaffError("The password must not contain the username.")
-    if len(set(_GUESSED_FIRST.sub("", password.lower()))) < 6:
-        raise StaffError("The password is too easy to guess. Choose one with more in it than common words and numbers.")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, which a terminal in another encoding gives
-        return False
-    return True
+def _check_password(password: str, username: str) -> None:
+    if weakness := staff_weakness(password, username):
+        raise StaffError(weakness)
 
 
 async def create_login(*, username: str, email: str, password: str, operator: bool) -> int:
@@ -113,7 +89,7 @@ async def create_login(*, username: str, email: str, password: str, operator: bo
         email = email_address(email, development=True)
     except ValidationFailed as error:
         raise StaffError(f"The email address is not one. {error.errors[0].message}") from None
-    check_password(password, username)
+    _check_password(password, username)
     try:
         login = await StaffLogin.create_user(
             username=username, password=password, email=email, active=True, admin=True, superuser=operator
@@ -135,7 +111,7 @@ async def change_login(username: str, *, password: str | None = None, active: bo
     if login is None:
         raise StaffError(f"There is no login named {username}.")
     if password is not None:
-        check_password(password, username)
+        _check_password(password, username)
         await StaffLogin.update_password(login.id, password)
     if active is not None:
         await StaffLogin.update({StaffLogin.active: active}).where(StaffLogin.id == login.id)

@@ -15,18 +15,18 @@ from saq_board.api import ApiError, Board
 from saq_board.cron import definition
 from saq_board.store import CRON_HISTORY, Store
 
-from tasks.job_history import CRON as CRON_PREFIX
-from tasks.job_history import KEPT_MAX
-from tasks.jobs import CRON
+from tasks.job_history import CRON_KEY_PREFIX, KEPT_MAX
+from tasks.jobs import CRON_JOBS
 
 if TYPE_CHECKING:
     from saq_board.api import Handler
 
-ANSWER_SECONDS = 5.0
+BOARD_SECONDS = 5.0
 OFFSET_MAX_DIGITS = 9
 
 _CRON: dict[str, dict[str, Any]] = {
-    each.function.__qualname__: {**definition(each, UTC), "description": each.function.__doc__ or ""} for each in CRON
+    each.function.__qualname__: {**definition(each, UTC), "description": each.function.__doc__ or ""}
+    for each in CRON_JOBS
 }
 
 
@@ -40,7 +40,7 @@ class Runs(Store):
 
     async def crons(self) -> list[dict[str, Any]]:
         """Every cron job, with when it runs next and when it began to run last, in milliseconds since 1970."""
-        ids = [self.queue.job_id(CRON_PREFIX + name) for name in _CRON]
+        ids = [self.queue.job_id(CRON_KEY_PREFIX + name) for name in _CRON]
         scheduled, states, workers = await asyncio.gather(
             self.redis.zmscore(self.queue.namespace("incomplete"), ids),
             self.cron_states(list(_CRON)),
@@ -103,7 +103,7 @@ class StaffBoard(Board):
 
         async def answered(params: dict[str, str], query: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(BOARD_SECONDS):
                     answer: dict[str, Any] = await handler(params, query, body)
                     return answer
             except (RedisError, OSError):

@@ -1,4 +1,4 @@
-"""`GET /metrics` for Prometheus: what requests and the engine count, and what a look at the world shows."""
+"""`GET /metrics` for Prometheus: what requests and the engine count, and what the state of the world is."""
 
 import asyncio
 import hmac
@@ -17,17 +17,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.auth.tokens import NotAuthenticated
-from app.telemetry.readiness import Lookout
+from app.telemetry.health import PROBE_SECONDS, HealthChecks
 from app.telemetry.shared_metrics import FOLDER_VARIABLE
-from db.audit_results import age, last_result
+from db.audit import age, last_result
 from db.engine import UNAVAILABLE
 from db.tables import Message
 from tasks.heartbeat import heartbeat_age
 from tasks.sweep import Sweep, last_sweep
 
-# Whoever asks more often gets the last answer again: looking costs a few queries.
+# Whoever asks more often gets the last answer again: a fresh answer costs a few queries.
 FRESH_SECONDS = 1.0
-ANSWER_SECONDS = 2.0
 # A sweep that has not been heard of for so long does not run any more.
 SWEEP_ALIVE = timedelta(seconds=30)
 
@@ -44,9 +43,9 @@ Family = GaugeMetricFamily
 class World:
     """What nobody counts as it happens, since it is a state of the world: read when Prometheus asks."""
 
-    def __init__(self, redis: Redis, lookout: Lookout) -> None:
+    def __init__(self, redis: Redis, health_checks: HealthChecks) -> None:
         self._redis = redis
-        self._lookout = lookout
+        self._health_checks = health_checks
 
     async def families(self) -> list[Family]:
         """The metrics of this moment; those of a part that does not answer are left out."""
@@ -61,16 +60,16 @@ class World:
 
     async def _parts(self) -> list[Family]:
         up = Family("wallet_part_up", "1 where a part that the API needs is there.", labels=["part"])
-        for part, check in (await self._lookout.look()).checks.items():
+        for part, check in (await self._health_checks.run()).checks.items():
             up.add_metric([part], float(check.status == "ok"))
         families = [up]
-        if rates := self._lookout.board.current():
+        if rates := self._health_checks.board.current():
             age = datetime.now(UTC) - rates.as_of
             families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", age.total_seconds()))
         return families
 
     async def _sweep(self) -> list[Family]:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             beaten = await heartbeat_age(self._redis)
             sweep = await last_sweep(self._redis) or _NEVER
         running = sweep.finished_at is None and datetime.now(UTC) - sweep.updated_at < SWEEP_ALIVE
@@ -88,7 +87,7 @@ class World:
         return families
 
     async def _mail(self) -> list[Family]:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             (row,) = await Message.raw(_BACKLOG)
         backlog = Family("wallet_mail_backlog", "Messages to be sent: due, or to be tried later.", labels=["state"])
         for state in ("due", "later"):
@@ -96,7 +95,7 @@ class World:
         return [backlog, _gauge("wallet_mail_oldest_due_seconds", "For how long the oldest was due.", row["oldest"])]
 
     async def _audit(self) -> list[Family]:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             report = await last_result()
         if report is None:
             return []

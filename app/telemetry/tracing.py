@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.engine.signals import Passed
+from actors.engine.mailbox import Passed
 from app.logs.requests import route_of
-from app.telemetry.observed import request_id
+from app.telemetry.middleware import request_id
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

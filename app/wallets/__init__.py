@@ -1,1 +1,1 @@
-"""."""
+"""Wallets without their money moving: opened, listed, looked at, renamed."""

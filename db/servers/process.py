@@ -15,6 +15,8 @@ from typing import TypedDict
 
 from msgspec import Struct
 
+from db.errors import ReadableError
+
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -24,8 +26,8 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-class EmbeddedError(Exception):
-    """An embedded server can't be had; the message is a sentence for people."""
+class EmbeddedError(ReadableError):
+    """An embedded server can't be had."""
 
 
 class As(TypedDict, total=False):

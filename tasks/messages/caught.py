@@ -1,4 +1,4 @@
-"""The development mailbox: an SMTP server on the loopback that keeps what it receives in Redis, for people to see."""
+"""Mail that is caught in development: an SMTP server on the loopback keeps it in Redis, for people to see."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-MAILBOX_KEY = "wallet:mailbox"
-MAILBOX_MAX = 500
+CAUGHT_KEY = "wallet:mailbox"
+CAUGHT_MAX = 500
 
 _log = logging.getLogger(__name__)
 
 
-class Mail(Struct, frozen=True, kw_only=True):
+class CaughtMail(Struct, frozen=True, kw_only=True):
     """An email as it arrived; `sent_at` is when."""
 
     to: str
@@ -41,7 +41,7 @@ class Sink:
         message = message_from_bytes(cast(bytes, envelope.content), policy=default)
         body = message.get_body(("plain",))
         mails = [
-            Mail(
+            CaughtMail(
                 to=to,
                 subject=str(message["Subject"] or ""),
                 # An email's lines end in CR LF on the wire; nobody wants to see that.
@@ -52,11 +52,11 @@ class Sink:
         ]
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.lpush(MAILBOX_KEY, *(msgspec.json.encode(mail) for mail in mails))
-                pipe.ltrim(MAILBOX_KEY, 0, MAILBOX_MAX - 1)
+                pipe.lpush(CAUGHT_KEY, *(msgspec.json.encode(mail) for mail in mails))
+                pipe.ltrim(CAUGHT_KEY, 0, CAUGHT_MAX - 1)
                 await pipe.execute()
         except (RedisError, OSError) as error:
-            _log.info("The development mailbox can't keep a message now: %s", type(error).__name__)
+            _log.info("A message can't be caught now: %s", type(error).__name__)
             return "451 The mailbox is away, try again later"
         return "250 Kept"
 
@@ -76,8 +76,8 @@ async def development_smtp(redis: Redis) -> AsyncIterator[int]:
         server.close()
 
 
-async def read_mailbox(redis: Redis, to: str | None = None) -> list[Mail]:
+async def caught_mail(redis: Redis, to: str | None = None) -> list[CaughtMail]:
     """What was received, newest first; with `to`, only what went to that address, in whatever case it is written."""
-    kept = await cast(Awaitable[list[bytes]], redis.lrange(MAILBOX_KEY, 0, -1))
-    mails = (msgspec.json.decode(mail, type=Mail) for mail in kept)
+    kept = await cast(Awaitable[list[bytes]], redis.lrange(CAUGHT_KEY, 0, -1))
+    mails = (msgspec.json.decode(mail, type=CaughtMail) for mail in kept)
     return [mail for mail in mails if to is None or mail.to.casefold() == to.strip().casefold()]

@@ -1,4 +1,4 @@
-"""Messages owed to people: written with the event they tell of, so that both happen or neither does."""
+"""Messages owed to people: written with the event that they tell of, so that both happen or neither does."""
 
 import asyncio
 import logging
@@ -17,13 +17,19 @@ from tasks.messages.templates import Template
 HASTEN_SECONDS = 1.0
 DELIVER = "deliver"
 
+_INSERT = """
+INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed, request_id)
+VALUES ({}, {}, {}, {}, {}, {}, {}::jsonb, {}, {}) ON CONFLICT (event) DO NOTHING
+"""
+
 _log = logging.getLogger(__name__)
 
 
-class Messages:
-    """What a part of the application needs in order to owe someone a message."""
+class Outbox:
+    """Where the application leaves what it owes to people: rows of `message`, which a worker sends."""
 
-    def __init__(self, secret: str, sms: bool) -> None:
+    def __init__(self, queue: Queue, secret: str, *, sms: bool) -> None:
+        self._queue = queue
         self._seal = Seal(secret)
         self._sms = sms
 
@@ -45,37 +51,26 @@ class Messages:
         Without `recipient` it goes to the user's own address. With a code it goes out by SMS as well, where there is
         a gateway and `phone_number` is given. The code is stored sealed; nothing secret belongs in `params`.
         """
-        await self._insert(event, "email", recipient, user_id, template, params or {}, code)
+        ways = [(event, "email", recipient)]
         if code and self._sms and phone_number:
-            await self._insert(f"{event}:sms", "sms", phone_number, user_id, template, params or {}, code)
+            ways.append((f"{event}:sms", "sms", phone_number))
+        for each, channel, to in ways:
+            await Message.raw(
+                _INSERT,
+                uuid4(),
+                each,
+                user_id,
+                channel,
+                to,
+                template,
+                msgspec.json.encode(params or {}).decode(),
+                self._seal.close(code) if code else None,
+                bound_request_id(),
+            )
 
-    async def _insert(
-        self,
-        event: str,
-        channel: str,
-        recipient: str | None,
-        user_id: UUID | None,
-        template: Template,
-        params: Mapping[str, str],
-        code: str | None,
-    ) -> None:
-        await Message.raw(
-            'INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed, request_id)'
-            " VALUES ({}, {}, {}, {}, {}, {}, {}::jsonb, {}, {}) ON CONFLICT (event) DO NOTHING",
-            uuid4(),
-            event,
-            user_id,
-            channel,
-            recipient,
-            template,
-            msgspec.json.encode(params).decode(),
-            self._seal.close(code) if code else None,
-            bound_request_id(),
-        )
-
-    async def hasten(self, queue: Queue) -> None:
+    async def hasten(self) -> None:
         """Ask the worker to deliver now rather than at its next sweep. Never raises: the rows are found either way."""
-        await hasten_delivery(queue)
+        await hasten_delivery(self._queue)
 
 
 async def hasten_delivery(queue: Queue) -> None:

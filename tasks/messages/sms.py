@@ -1,11 +1,9 @@
 """One SMS out through an HTTP gateway."""
 
-import asyncio
-import logging
-
 import httpx
 from msgspec import Struct
 
+from tasks import outgoing
 from tasks.messages.mail import NotSent
 
 SEND_SECONDS = 15.0
@@ -22,11 +20,6 @@ class SmsGateway(Struct, frozen=True, kw_only=True):
     """The `from`: a number or name that the gateway knows."""
 
 
-def quiet_httpx() -> None:
-    """Keep httpx from logging every URL it asks: some of ours carry a key."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
 async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -> None:
     """
     Hand one SMS to the gateway.
@@ -39,19 +32,13 @@ async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -
     """
     if not gateway.url:
         raise NotSent("no SMS gateway is configured", permanent=True)
-    quiet_httpx()
     body = {"to": to, "text": text, "from": gateway.sender}
     headers = {"Idempotency-Key": reference}
     if gateway.token:
         headers["Authorization"] = f"Bearer {gateway.token}"
     try:
-        # httpx counts each read anew, and a gateway could drip for ever; of its answer only the status is read.
-        async with (
-            asyncio.timeout(SEND_SECONDS),
-            httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False) as client,
-            client.stream("POST", gateway.url, json=body, headers=headers) as answer,
-        ):
-            pass
+        async with outgoing.request("POST", gateway.url, seconds=SEND_SECONDS, json=body, headers=headers) as answer:
+            pass  # of its answer only the status is read
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise NotSent(f"the SMS gateway could not be used ({type(error).__name__})") from None
     if not answer.is_success:

@@ -1,6 +1,5 @@
 """exchangerate-api.com: ask it what a US dollar costs."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.money import RATE_STEP
-from tasks.messages.sms import quiet_httpx
+from tasks import outgoing
 
 KEYED_URL = "https://v6.exchangerate-api.com"
 OPEN_URL = "https://open.er-api.com"
@@ -52,7 +51,7 @@ class _Prices(Struct, rename="upper"):
     eur: Decimal
 
 
-class _Answer(Struct):
+class _Published(Struct):
     # A JSON number becomes a Decimal digit by digit: no float in between.
     result: str = ""
     error_type: str = msgspec.field(name="error-type", default="")
@@ -70,15 +69,10 @@ async def ask(source: RatesSource) -> Quote:
         SourceFault: it can't be reached, is slow, says too much, or its answer makes no sense. It is not followed to
             another address.
     """
-    quiet_httpx()  # the key is a part of the address, and httpx logs addresses
     base = (source.base_url or (KEYED_URL if source.api_key else OPEN_URL)).rstrip("/").removesuffix("/v6")
     address = f"{base}/v6/{source.api_key}/latest/USD" if source.api_key else f"{base}/v6/latest/USD"
     try:
-        async with (
-            asyncio.timeout(ASK_SECONDS),
-            httpx.AsyncClient(timeout=ASK_SECONDS, follow_redirects=False) as client,
-            client.stream("GET", address, headers=_HEADERS) as response,
-        ):
+        async with outgoing.request("GET", address, seconds=ASK_SECONDS, headers=_HEADERS) as response:
             body = await _bounded(response)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise SourceFault(f"The rate source could not be reached ({type(error).__name__}).") from None
@@ -103,7 +97,7 @@ def read_answer(status: int, body: bytes, host: str) -> Quote:
         SourceFault: it holds none, or prices that no currency can have.
     """
     try:
-        answer = msgspec.json.decode(body, type=_Answer)
+        answer = msgspec.json.decode(body, type=_Published)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise SourceFault(f"The rate source answered {status} with something that is not rates.") from None
     if answer.result != "success":

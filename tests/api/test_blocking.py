@@ -35,7 +35,7 @@ async def test_a_blocked_person_gets_in_nowhere_until_unblocked(
     done = await block("ANN@example.com", reason="stolen phone", staff=STAFF, phone_region="KZ")
     assert (done.changed, len(done.sessions)) == (True, 1)
     assert not (await block(PHONE, reason="again", staff=STAFF, phone_region="KZ")).changed
-    await app.state.revocations.look()
+    await app.state.revocations.catch_up()
     assert not await alive(client, ann.tokens)
     assert refused(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
     unknown, blocked = await sign_in(client, "+77010000000"), await sign_in(client, PHONE)
@@ -62,7 +62,7 @@ async def test_operators_block_and_unblock_by_a_form(client: httpx.AsyncClient, 
         ):
             status, said = await vera.form(form, **{"person": PHONE, "reason": "stolen phone", **wrong})
             assert (status, said[: len(sentence)]) == (422 if wrong else 200, sentence)
-        await app.state.revocations.look()
+        await app.state.revocations.catch_up()
         assert not await alive(client, ann.tokens)
         assert (await sign_in(client, PHONE)).status_code == 401
         assert (await vera.form("unblock-a-person", person=ann.user["id"], reason="found again"))[0] == 200
@@ -103,7 +103,7 @@ class TestInDoubt:
                 expected = unchanged if happened else done
                 assert (status, said[: len(expected)]) == (200, expected)
                 assert (await sign_in(client, PHONE)).status_code == lets_in
-        await app.state.revocations.look()
+        await app.state.revocations.catch_up()
         assert not await alive(client, ann.tokens)
         logged = await StaffAction.select().order_by(StaffAction.created_at)
         assert [row["action"] for row in logged] == ["BLOCK", "UNBLOCK"]

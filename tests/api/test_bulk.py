@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from actors.orders import BULK_MAX
-from app.controllers.bulk import BULK_BODY_MAX_BYTES
+from app.payments.bulk import BULK_BODY_MAX_BYTES
 from app.settings import Settings
 from db.tables import Wallet
 from tests.api.test_refusals import refusal

@@ -26,7 +26,7 @@ class FeeDay:
     def __init__(self, app: Litestar) -> None:
         made: Any = app.dependencies
         self.bank: Bank = made["bank"].dependency()
-        self.board: RateBoard = made["lookout"].dependency().board
+        self.board: RateBoard = made["health_checks"].dependency().board
 
     async def run(self) -> FeesCharged:
         """Charge what is due now."""

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from app.proof.cable import Cable
 from app.settings import Settings
-from app.telemetry import readiness
+from app.telemetry import health
 from db.engine import Pool
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.faults.real_servers import publish_rates
@@ -95,7 +95,7 @@ class TestSilentDatabase:
         for _ in range(3):
             assert (await client.get("/health/ready")).status_code == 200
             with monkeypatch.context() as hasty:
-                hasty.setattr(readiness, "ANSWER_SECONDS", 0.1)
+                hasty.setattr(health, "PROBE_SECONDS", 0.1)
                 line.hush()
                 answer = await asyncio.wait_for(client.get("/health/ready"), 30)
             assert (answer.status_code, answer.json()["checks"]["database"]["status"]) == (503, "down")

@@ -6,8 +6,7 @@ import httpx
 from litestar import Litestar
 
 from app.staff.logins import change_login
-from db.audit import AuditReport, Finding
-from db.audit_results import keep_result
+from db.audit import AuditReport, Finding, keep_result
 from tests.persons import register
 from tests.staff import signed_in
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from app.controllers.bulk import BULK_BODY_MAX_BYTES
 from app.limits import bodies as large_bodies
 from app.limits.bodies import PERSON_BYTES_MAX, LargeBodies
+from app.payments.bulk import BULK_BODY_MAX_BYTES
 from tests.persons import OpenWallet, Person, register
 
 MEBIBYTE = 1024 * 1024

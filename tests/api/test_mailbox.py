@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from app.main import create_app
 from app.settings import Settings
-from tasks.messages.caught import MAILBOX_KEY, MAILBOX_MAX, Mail, development_smtp
+from tasks.messages.caught import CAUGHT_KEY, CAUGHT_MAX, CaughtMail, development_smtp
 from tasks.messages.mail import Smtp, send_mail
 from tasks.messages.templates import Letter, write
 
@@ -61,11 +61,11 @@ async def test_a_browser_gets_a_page_in_which_nothing_from_outside_can_act(
 
 
 async def test_only_the_last_messages_are_kept(redis_url: str) -> None:
-    old = msgspec.json.encode(Mail(to="a@x.kz", subject="old", text="", sent_at=datetime.now(UTC)))
+    old = msgspec.json.encode(CaughtMail(to="a@x.kz", subject="old", text="", sent_at=datetime.now(UTC)))
     async with Redis.from_url(redis_url) as redis:
-        await redis.rpush(MAILBOX_KEY, *[old] * MAILBOX_MAX)  # type: ignore[misc]  # redis-py types both worlds at once
+        await redis.rpush(CAUGHT_KEY, *[old] * CAUGHT_MAX)  # type: ignore[misc]  # redis-py types both worlds at once
         await arrive(redis_url, ("a@x.kz", NASTY))
-        assert await redis.llen(MAILBOX_KEY) == MAILBOX_MAX  # type: ignore[misc]
+        assert await redis.llen(CAUGHT_KEY) == CAUGHT_MAX  # type: ignore[misc]
 
 
 @pytest.fixture

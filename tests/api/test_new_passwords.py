@@ -8,7 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from actors.refusals import Overloaded
-from app.people.passwords import Passwords, is_outdated
+from app.people.passwords.hashing import Passwords, is_outdated
 from db.tables import Message, User
 from tests.api.test_tokens import look, sign_in
 from tests.api.test_users import ANN, start_password

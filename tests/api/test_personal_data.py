@@ -12,7 +12,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from app.commands.once import erase_person, export_person
+from app.commands.personal_data import erase_person, export_person
 from app.people.lookup import PersonError
 from app.people.personal_data import export
 from app.settings import Settings

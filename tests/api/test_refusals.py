@@ -20,13 +20,14 @@ from actors.refusals import DatabaseUnavailable, Refusal
 from app.auth.tokens import Lifetimes, Tokens
 from app.limits.bodies import ORDINARY_BYTES
 from app.limits.requests import RateLimits
-from app.people.passwords import Passwords
-from app.settings import DEVELOPMENT_SECRET, Settings
+from app.people.passwords.hashing import Passwords
+from app.settings import Settings
 from db.engine import engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from db.tables import User, Wallet
-from tasks.rates.board import RatesSource
+from tasks.rates.api import RatesSource
+from tasks.settings import DEVELOPMENT_SECRET
 from tests.faults.real_servers import publish_rates
 from tests.members import CodeOf
 from tests.persons import OpenWallet, Person, register

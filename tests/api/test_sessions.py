@@ -78,13 +78,13 @@ async def test_whatever_is_revoked_is_refused_here_at_once_and_elsewhere_after_a
     for tokens, lives in ((first, False), (second, False), (third, True)):
         assert await alive(client, tokens) == lives
         assert await alive(elsewhere, tokens)
-    await other.state.revocations.look()
+    await other.state.revocations.catch_up()
     for tokens, lives in ((first, False), (second, False), (third, True)):
         assert await alive(elsewhere, tokens) == lives
     # One that starts later looks before it lets anybody in.
     assert (await client.delete("/users/sessions/", headers=bearer(third))).status_code == 204
     assert not await alive(client, ann.tokens)
-    await other.state.revocations.look()
+    await other.state.revocations.catch_up()
     assert not await alive(elsewhere, ann.tokens)
     assert await alive(elsewhere, third)
 
@@ -94,16 +94,16 @@ async def test_a_look_without_a_database_keeps_what_is_known(
 ) -> None:
     await sign_out(client, ann.tokens["refresh"])
     second = (await sign_in(client, PHONE)).json()
-    await other.state.revocations.look()
+    await other.state.revocations.catch_up()
     pool = engine().pool
     engine().pool, engine().config["dsn"] = None, "postgresql://127.0.0.1:1/none"
     try:
-        await other.state.revocations.look()
+        await other.state.revocations.catch_up()
     finally:
         engine().pool, engine().config["dsn"] = pool, settings.database_url
     assert not await alive(elsewhere, ann.tokens)
     await sign_out(client, second["refresh"])
-    await other.state.revocations.look()
+    await other.state.revocations.catch_up()
     assert not await alive(elsewhere, second)
 
 

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from actors.refusals import DatabaseUnavailable
-from app.people import people as people_module
+from app.people import registration
 from db.tables import Message, User
 from db.transaction import CommitInDoubt, transaction
 from tests.members import PASSWORD, Answer, CodeOf, Member
@@ -141,7 +141,7 @@ async def test_a_code_survives_a_database_that_fails(
     with Redis.from_url(redis_url) as redis:
         expires_at = redis.expiretime(key)
         with monkeypatch.context() as patch:
-            patch.setattr(people_module, "make_user", fail)
+            patch.setattr(registration, "make_user", fail)
             answer = await verify(client, session, code)
         assert (answer.status_code, answer.json()["code"]) == (503, DatabaseUnavailable.code)
         assert answer.headers["retry-after"]
@@ -162,7 +162,7 @@ async def test_confirming_again_after_a_commit_in_doubt_makes_no_second_user(
     session = await start(client)
     code = await code_of(session)
     with monkeypatch.context() as patch:
-        patch.setattr(people_module, "transaction", lost_in_the_end)
+        patch.setattr(registration, "transaction", lost_in_the_end)
         assert (await verify(client, session, code)).status_code == 503
     again = await verify(client, session, code)
     assert again.status_code == 201

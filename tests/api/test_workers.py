@@ -19,7 +19,7 @@ from actors.orders import ChargeFee, Receipt
 from app.settings import Settings
 from tasks import fees, sweep
 from tasks.job_history import KEPT_MAX
-from tasks.jobs import CRON, Tools, charge_fees, forget_old
+from tasks.jobs import CRON_JOBS, Tools, charge_fees, forget_old
 from tasks.queue import QUEUE_NAME, open_queue
 from tests.api.test_fees import FeeDay, make_due
 from tests.dashboard import Dashboard
@@ -78,7 +78,7 @@ async def mend(connection: asyncpg.Connection) -> None:
 
 async def run_scheduled(worker: Worker[Context], name: str) -> None:
     """Let a cron job's time have come, and run it to its end, as often as it may try."""
-    for cron in CRON:
+    for cron in CRON_JOBS:
         if cron.function.__qualname__ == name:
             job = Job(name, key=f"cron:{name}", retries=cron.retries or 1, ttl=cron.ttl or 600)
             await worker.queue.enqueue(job)
@@ -132,10 +132,10 @@ async def test_cron_jobs_are_shown_with_what_saq_has_scheduled_and_what_became_o
     operator: Dashboard, worker: Worker[Context], broken: asyncpg.Connection
 ) -> None:
     shown = await operator.cron()
-    assert list(shown) == sorted(cron.function.__qualname__ for cron in CRON)
+    assert list(shown) == sorted(cron.function.__qualname__ for cron in CRON_JOBS)
     assert {cron["next_run"] for cron in shown.values()} == {0}, "where no worker has ever run nothing is planned"
 
-    schedule = Worker(worker.queue, functions=[], cron_jobs=CRON).schedule
+    schedule = Worker(worker.queue, functions=[], cron_jobs=CRON_JOBS).schedule
     await schedule()
     shown = await operator.cron()
     for name, cron in shown.items():
@@ -161,7 +161,7 @@ async def test_cron_jobs_are_shown_with_what_saq_has_scheduled_and_what_became_o
 
 
 def planned_docstring(name: str) -> str | None:
-    (function,) = (cron.function for cron in CRON if cron.function.__qualname__ == name)
+    (function,) = (cron.function for cron in CRON_JOBS if cron.function.__qualname__ == name)
     return function.__doc__
 
 
@@ -279,4 +279,4 @@ async def test_no_job_carries_anything_that_is_secret(client: httpx.AsyncClient,
     assert hastened
     assert (hastened.function, hastened.kwargs) == ("deliver", None)
     assert set(hastened.meta) <= {"request_id"}
-    assert [cron.kwargs for cron in CRON] == [None] * len(CRON)
+    assert [cron.kwargs for cron in CRON_JOBS] == [None] * len(CRON_JOBS)

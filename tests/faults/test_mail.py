@@ -11,8 +11,9 @@ import pytest
 from db.tables import Message
 from tasks.messages.delivery import MAX_ATTEMPTS, Delivery, pause_seconds
 from tasks.messages.mail import Smtp
-from tasks.messages.outbox import Messages
+from tasks.messages.outbox import Outbox
 from tasks.messages.sms import SmsGateway
+from tasks.queue import open_queue
 from tests.peers import MailServer, mail_server, web_server
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -26,8 +27,8 @@ async def server() -> AsyncIterator[MailServer]:
 
 
 @pytest.fixture
-def messages() -> Messages:
-    return Messages(SECRET, sms=True)
+def outbox(redis_url: str) -> Outbox:
+    return Outbox(open_queue(redis_url), SECRET, sms=True)
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ async def due_again() -> None:
 
 
 async def test_a_message_goes_out_once_and_its_code_is_erased(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
-    await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+    await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     done = await delivery.run()
     await due_again()
     assert (done.sent, (await delivery.run()).sent) == (1, 0)
@@ -63,10 +64,10 @@ async def test_a_message_goes_out_once_and_its_code_is_erased(
 
 
 async def test_a_server_that_refuses_for_now_is_asked_again_after_growing_pauses(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
     server.data_answers = ["451 4.3.0 not now", "421 4.3.2 later"]
-    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
     pauses = []
     for _ in range(2):
         assert (await delivery.run()).failed == 1
@@ -82,10 +83,10 @@ async def test_a_server_that_refuses_for_now_is_asked_again_after_growing_pauses
 
 
 async def test_a_refused_recipient_is_given_up_at_once_and_the_reason_quotes_nobody(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
     server.rcpt_answers = ["550 5.1.1 <a@x.kz> has the code " + CODE]
-    await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+    await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     assert (await delivery.run()).given_up == 1
     row = await the_message()
     assert row["last_error"] == "the mail server refused the recipient: 550 5.1.1"
@@ -94,10 +95,10 @@ async def test_a_refused_recipient_is_given_up_at_once_and_the_reason_quotes_nob
 
 
 async def test_a_message_that_is_refused_for_ever_is_given_up_after_all_attempts(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
     server.data_answers = ["451 no"] * 99
-    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
     for _ in range(MAX_ATTEMPTS):
         await delivery.run()
         await due_again()
@@ -107,16 +108,16 @@ async def test_a_message_that_is_refused_for_ever_is_given_up_after_all_attempts
 
 
 async def test_an_expired_code_is_not_worth_sending(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
-    await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+    await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     await Message.raw("UPDATE message SET created_at = now() - interval '301 seconds'")
     assert (await delivery.run()).given_up == 1
     assert (server.accepted, (await the_message())["sealed"]) == ([], None)
 
 
-async def test_no_server_no_message_lost(database: str, messages: Messages, server: MailServer) -> None:
-    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+async def test_no_server_no_message_lost(database: str, outbox: Outbox, server: MailServer) -> None:
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
     nobody = Delivery(SECRET, Smtp(host="127.0.0.1", port=9, tls="none"), SmsGateway())
     assert (await nobody.run()).failed == 1
     assert (await the_message())["last_error"] == "the mail server could not be used (SMTPConnectError)"
@@ -126,9 +127,9 @@ async def test_no_server_no_message_lost(database: str, messages: Messages, serv
 
 
 async def test_encryption_that_is_asked_for_is_never_done_without(
-    database: str, messages: Messages, server: MailServer
+    database: str, outbox: Outbox, server: MailServer
 ) -> None:
-    await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+    await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     for tls in ("starttls", "implicit"):
         delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=server.port, tls=tls), SmsGateway())
         assert (await delivery.run()).failed == 1
@@ -137,19 +138,19 @@ async def test_encryption_that_is_asked_for_is_never_done_without(
 
 
 async def test_several_workers_at_once_send_each_message_once(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
     for number in range(30):
-        await messages.owe(event=f"e{number}", template="welcome", recipient=f"p{number}@x.kz")
+        await outbox.owe(event=f"e{number}", template="welcome", recipient=f"p{number}@x.kz")
     done = await asyncio.gather(*(delivery.run() for _ in range(4)))
     assert sum(each.sent for each in done) == 30
     assert sorted(to for to, _ in server.accepted) == sorted(f"p{number}@x.kz" for number in range(30))
 
 
 async def test_a_worker_that_dies_after_sending_makes_one_repetition_with_the_same_message_id(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
-    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
     await delivery.run()
     # What the table looks like when the worker died between the server's 250 and its own mark, a lease ago.
     await Message.raw("UPDATE message SET sent_at = NULL, next_attempt_at = now()")
@@ -159,22 +160,22 @@ async def test_a_worker_that_dies_after_sending_makes_one_repetition_with_the_sa
 
 
 async def test_an_address_that_is_none_harms_nobody_else(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
-    await messages.owe(event="bad", template="welcome", recipient="x@y.kz>\r\nBcc: all@x.kz")
-    await messages.owe(event="nobody", template="welcome")
-    await messages.owe(event="good", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="bad", template="welcome", recipient="x@y.kz>\r\nBcc: all@x.kz")
+    await outbox.owe(event="nobody", template="welcome")
+    await outbox.owe(event="good", template="welcome", recipient="a@x.kz")
     done = await delivery.run()
     assert (done.sent, done.given_up) == (1, 2)
     assert [to for to, _ in server.accepted] == ["a@x.kz"]
 
 
 async def test_no_code_is_ever_logged(
-    database: str, delivery: Delivery, messages: Messages, server: MailServer, caplog: pytest.LogCaptureFixture
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.data_answers = [f"451 I saw {CODE}", f"554 I saw {CODE} again"]
-    await messages.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+    await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
     await delivery.run()
     await due_again()
     await delivery.run()
@@ -183,14 +184,12 @@ async def test_no_code_is_ever_logged(
     assert not any(CODE in record.getMessage() for record in ours)
 
 
-async def test_a_code_goes_out_by_sms_through_the_gateway(
-    database: str, server: MailServer, messages: Messages
-) -> None:
+async def test_a_code_goes_out_by_sms_through_the_gateway(database: str, server: MailServer, outbox: Outbox) -> None:
     answers = [(503, b""), (202, b"{}")]
     async with web_server(lambda: answers.pop(0)) as web:
         gateway = SmsGateway(url=f"{web.url}/send", token="gateway-token", sender="Wallet")
         delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=server.port, tls="none"), gateway)
-        await messages.owe(
+        await outbox.owe(
             event="e", template="registration_code", recipient="a@x.kz", phone_number="+77010000000", code=CODE
         )
         first = await delivery.run()
@@ -205,10 +204,10 @@ async def test_a_code_goes_out_by_sms_through_the_gateway(
     assert CODE in sms["text"]
 
 
-async def test_a_gateway_that_refuses_the_number_is_not_asked_again(database: str, messages: Messages) -> None:
+async def test_a_gateway_that_refuses_the_number_is_not_asked_again(database: str, outbox: Outbox) -> None:
     async with web_server(lambda: (422, b"no such number")) as web:
         delivery = Delivery(SECRET, Smtp(), SmsGateway(url=web.url))
-        await messages.owe(event="e", template="password_code", phone_number="+7", code=CODE)
+        await outbox.owe(event="e", template="password_code", phone_number="+7", code=CODE)
         await Message.delete().where(Message.channel == "email")
         assert (await delivery.run()).given_up == 1
     assert (await the_message())["last_error"] == "the SMS gateway answered 422"

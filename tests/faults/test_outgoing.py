@@ -7,7 +7,7 @@ from time import time_ns
 
 import pytest
 
-from actors.engine.signals import Passed
+from actors.engine.mailbox import Passed
 from app.telemetry.tracing import tracing
 from tasks.messages import mail, sms
 from tasks.messages.mail import NotSent, Smtp, send_mail

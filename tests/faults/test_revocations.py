@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from app.people.passwords import Passwords
+from app.people.passwords.hashing import Passwords
 from db.tables import User
 from tests.faults.real_servers import PATIENCE_SECONDS, api_servers
 

@@ -19,11 +19,11 @@ from redis.asyncio import Redis
 
 from actors.engine.background import in_background
 from app.people.codes import Codes, Purpose
-from app.people.passwords import Passwords
+from app.people.passwords.hashing import Passwords
 from app.people.registration import Registration
-from app.settings import DEVELOPMENT_SECRET
 from app.telemetry.metrics import FRESH_SECONDS
 from db.tables import RefreshToken, User
+from tasks.settings import DEVELOPMENT_SECRET
 from tests.conftest import assert_audit
 from tests.faults.real_servers import api_servers, publish_rates
 from tests.members import PASSWORD

@@ -17,10 +17,11 @@ from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from db.transaction import transaction
 from tasks.heartbeat import HEARTBEAT_KEY
-from tasks.messages.caught import read_mailbox
-from tasks.messages.outbox import Messages
+from tasks.messages.caught import caught_mail
+from tasks.messages.outbox import Outbox
 from tasks.queue import open_queue
 from tasks.rates.store import cached
+from tests.ledger.people import NOBODY_LISTENS
 
 SECRET = "a secret of at least thirty-two bytes"
 PATIENCE_SECONDS = 30.0
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 # Nobody listens on port 9: this machine has no internet as far as the worker knows.
 WORKER = f"""
 import asyncio, os
-from tasks.rates.board import RatesSource
+from tasks.rates.api import RatesSource
 from tasks.worker import WorkerSettings, run_worker
 asyncio.run(run_worker(WorkerSettings(
     development=True, secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],
@@ -85,7 +86,7 @@ async def owe(event: str) -> str:
     """A message that nobody hastens: what finds it is the sweep."""
     to = f"{event}-{time.monotonic_ns()}@x.kz"
     async with connection_pool(Pool(min_size=1)), transaction():
-        await Messages(SECRET, sms=False).owe(event=to, template="welcome", recipient=to)
+        await Outbox(open_queue(NOBODY_LISTENS), SECRET, sms=False).owe(event=to, template="welcome", recipient=to)
     return to
 
 
@@ -94,7 +95,7 @@ async def arrived(redis: Redis, to: str) -> float:
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE_SECONDS:
         try:
-            if await read_mailbox(redis, to):
+            if await caught_mail(redis, to):
                 return time.monotonic() - began
         except OSError:
             pass
@@ -108,7 +109,7 @@ async def test_a_message_is_found_within_seconds_and_at_once_when_hastened(
     assert await arrived(redis, await owe("swept")) < 6
     to = await owe("hastened")
     queue = open_queue(own_servers.redis_url or "")
-    await Messages(SECRET, sms=False).hasten(queue)
+    await Outbox(queue, SECRET, sms=False).hasten()
     await queue.disconnect()
     assert await arrived(redis, to) < 3
 
@@ -145,7 +146,7 @@ async def test_the_worker_goes_on_by_itself_when_a_server_that_died_is_back(
 async def test_redis_gone_makes_haste_harmless(redis_url: str) -> None:
     queue = open_queue("redis://127.0.0.1:9/0")
     began = time.monotonic()
-    await Messages(SECRET, sms=False).hasten(queue)
+    await Outbox(queue, SECRET, sms=False).hasten()
     assert time.monotonic() - began < 1.5
     await queue.disconnect()
 

@@ -22,6 +22,7 @@ from actors.orders import (
     Freeze,
     IdempotencyKey,
     Order,
+    Payment,
     Receipt,
     Reverse,
     StaffMember,
@@ -81,7 +82,7 @@ class Purse(Struct, frozen=True, kw_only=True):
     def send_all(self, wishes: Iterable[tuple[str, "Purse"]], key: str | None = None, *, atomic: bool = False) -> Bulk:
         """Money to many."""
         return bulk_of(
-            [(to.number, Decimal(amount), None) for amount, to in wishes],
+            [Payment(receiver_number=to.number, amount=Decimal(amount)) for amount, to in wishes],
             caller_id=self.owner,
             wallet_id=self.id,
             atomic=atomic,
@@ -165,7 +166,6 @@ async def banks(
         opened = []
         for _ in range(number):
             locks = Locks(redis_url, lease or Lease())
-            await stack.enter_async_context(locks.running())
             bank = Bank(limits or Limits(), locks, lambda: RATES)
             await stack.enter_async_context(bank.running())
             opened.append(bank)
@@ -176,7 +176,7 @@ async def banks(
 async def stoppable(redis_url: str, limits: Limits) -> AsyncIterator[tuple[Bank, Callable[[], Awaitable[None]]]]:
     """A bank, and what stops it."""
     locks = Locks(redis_url, Lease())
-    async with locks.running(), AsyncExitStack() as life:
+    async with AsyncExitStack() as life:
         bank = Bank(limits, locks, lambda: RATES)
         await life.enter_async_context(bank.running())
         yield bank, life.aclose

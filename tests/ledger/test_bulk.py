@@ -77,7 +77,7 @@ async def test_bulks_that_pay_each_others_senders_through_three_banks_lose_nothi
 
 async def test_a_bulk_does_not_wait_for_the_redis_locks_of_those_it_pays(database: str, redis_url: str) -> None:
     elsewhere = Locks(redis_url, Lease(lease_seconds=60))
-    async with banks(1, redis_url) as (bank,), elsewhere.running():
+    async with banks(1, redis_url) as (bank,), elsewhere.running(lambda _: None):
         alice, bob, carol = await purses(3, holding="10.00", bank=bank)
         await bank.perform(carol.send("1.00", bob))  # his number is known now: she queues for him, too
         tokens: list[str] = []

@@ -41,7 +41,7 @@ def quoted() -> Quoted:
 async def bank(database: str, redis_url: str, quoted: Quoted) -> AsyncIterator[Bank]:
     locks = Locks(redis_url, Lease())
     bank = Bank(Limits(), locks, lambda: quoted.rates)
-    async with locks.running(), bank.running():
+    async with bank.running():
         yield bank
 
 

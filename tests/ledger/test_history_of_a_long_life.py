@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from app.wallets.history import history
+from app.payments.history import history
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
 from tests.conftest import assert_audit

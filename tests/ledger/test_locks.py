@@ -31,7 +31,7 @@ async def two(redis_url: str, lease: Lease = PATIENT) -> AsyncIterator[tuple[Loc
     async with AsyncExitStack() as stack:
         pair = Locks(redis_url, lease), Locks(redis_url, lease)
         for each in pair:
-            await stack.enter_async_context(each.running())
+            await stack.enter_async_context(each.running(lambda _: None))
             await until(partial(_listens, redis_url, each))
         yield pair
 
@@ -47,7 +47,7 @@ class Freed:
     def __init__(self, locks: Locks) -> None:
         self.told: list[set[int]] = []
         self.event = asyncio.Event()
-        locks.on_freed = self
+        locks._on_freed = self
 
     def __call__(self, wallet_ids: Iterable[int]) -> None:
         self.told.append(set(wallet_ids))
@@ -396,7 +396,7 @@ async def _is_back(locks: Locks) -> bool:
 
 async def test_without_redis_nothing_is_missed_and_nothing_is_released() -> None:
     locks = Locks(NOBODY_LISTENS, Lease())
-    async with locks.running():
+    async with locks.running(lambda _: None):
         assert await locks.take([1, 2]) == ("", set())
         assert locks.degraded
         locks.release_soon([1, 2], "")

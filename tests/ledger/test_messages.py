@@ -9,20 +9,21 @@ from structlog.contextvars import bound_contextvars
 from db.tables import Message, User
 from db.transaction import transaction
 from tasks.messages.delivery import claim
-from tasks.messages.outbox import Messages
+from tasks.messages.outbox import Outbox
+from tasks.queue import open_queue
 
 SECRET = "a secret of at least thirty-two bytes"
 
 
 @pytest.fixture
-def messages() -> Messages:
-    return Messages(SECRET, sms=True)
+def outbox(redis_url: str) -> Outbox:
+    return Outbox(open_queue(redis_url), SECRET, sms=True)
 
 
-async def test_a_message_is_kept_with_what_it_tells_of_or_not_at_all(database: str, messages: Messages) -> None:
+async def test_a_message_is_kept_with_what_it_tells_of_or_not_at_all(database: str, outbox: Outbox) -> None:
     async def owe_and_fail() -> None:
         async with transaction():
-            await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+            await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -30,16 +31,16 @@ async def test_a_message_is_kept_with_what_it_tells_of_or_not_at_all(database: s
     assert await Message.count() == 0
 
 
-async def test_the_second_message_about_an_event_is_not_written(database: str, messages: Messages) -> None:
+async def test_the_second_message_about_an_event_is_not_written(database: str, outbox: Outbox) -> None:
     for recipient in ("first@x.kz", "second@x.kz"):
         async with transaction():
-            await messages.owe(event="e", template="welcome", recipient=recipient)
+            await outbox.owe(event="e", template="welcome", recipient=recipient)
     assert await Message.select(Message.recipient) == [{"recipient": "first@x.kz"}]
 
 
-async def test_a_code_goes_out_twice_and_is_stored_sealed(database: str, messages: Messages) -> None:
+async def test_a_code_goes_out_twice_and_is_stored_sealed(database: str, outbox: Outbox) -> None:
     async with transaction():
-        await messages.owe(
+        await outbox.owe(
             event="e", template="registration_code", recipient="a@x.kz", phone_number="+77010000000", code="482913"
         )
     rows = await Message.raw("SELECT message::text AS everything, channel, recipient FROM message ORDER BY channel")
@@ -47,11 +48,14 @@ async def test_a_code_goes_out_twice_and_is_stored_sealed(database: str, message
     assert not any("482913" in row["everything"] for row in rows)
 
 
-async def test_without_a_code_a_gateway_or_a_number_there_is_no_sms(database: str, messages: Messages) -> None:
+async def test_without_a_code_a_gateway_or_a_number_there_is_no_sms(
+    database: str, redis_url: str, outbox: Outbox
+) -> None:
     phone = {"recipient": "a@x.kz", "phone_number": "+77010000000"}
-    await messages.owe(event="notice", template="welcome", **phone)  # type: ignore[arg-type]
-    await messages.owe(event="no number", template="password_code", recipient="a@x.kz", code="482913")
-    await Messages(SECRET, sms=False).owe(event="no gateway", template="password_code", code="482913", **phone)  # type: ignore[arg-type]
+    await outbox.owe(event="notice", template="welcome", **phone)  # type: ignore[arg-type]
+    await outbox.owe(event="no number", template="password_code", recipient="a@x.kz", code="482913")
+    without = Outbox(open_queue(redis_url), SECRET, sms=False)
+    await without.owe(event="no gateway", template="password_code", code="482913", **phone)  # type: ignore[arg-type]
     assert await Message.count() == await Message.count().where(Message.channel == "email") == 3
 
 
@@ -70,8 +74,8 @@ async def test_what_the_ledger_owes_goes_to_the_users_own_address(database: str)
     assert [(each.recipient, each.params["currency"]) for each in claimed] == [("own@x.kz", "KZT")]
 
 
-async def test_a_claimed_message_is_nobody_elses_until_its_lease_ends(database: str, messages: Messages) -> None:
-    await messages.owe(event="e", template="welcome", recipient="a@x.kz")
+async def test_a_claimed_message_is_nobody_elses_until_its_lease_ends(database: str, outbox: Outbox) -> None:
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
     (first,) = await claim(8)
     assert await claim(8) == []
     await Message.raw("UPDATE message SET next_attempt_at = now()")
@@ -79,15 +83,15 @@ async def test_a_claimed_message_is_nobody_elses_until_its_lease_ends(database: 
     assert (first.attempts, second.attempts) == (1, 2)
 
 
-async def test_codes_go_before_notices(database: str, messages: Messages) -> None:
-    await messages.owe(event="notice", template="welcome", recipient="a@x.kz")
-    await messages.owe(event="code", template="password_code", recipient="b@x.kz", code="482913")
+async def test_codes_go_before_notices(database: str, outbox: Outbox) -> None:
+    await outbox.owe(event="notice", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="code", template="password_code", recipient="b@x.kz", code="482913")
     assert [each.recipient for each in await claim(1)] == ["b@x.kz"]
 
 
-async def test_a_message_knows_the_request_that_it_is_owed_by(database: str, messages: Messages) -> None:
+async def test_a_message_knows_the_request_that_it_is_owed_by(database: str, outbox: Outbox) -> None:
     with bound_contextvars(request_id="told-by-the-client"):
-        await messages.owe(event="asked", template="welcome", recipient="a@x.kz")
-    await messages.owe(event="by itself", template="welcome", recipient="b@x.kz")
+        await outbox.owe(event="asked", template="welcome", recipient="a@x.kz")
+    await outbox.owe(event="by itself", template="welcome", recipient="b@x.kz")
     claimed = {each.recipient: each.request_id for each in await claim(8)}
     assert claimed == {"a@x.kz": "told-by-the-client", "b@x.kz": None}

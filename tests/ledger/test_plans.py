@@ -3,13 +3,13 @@
 from app.auth.revocations import Revocations
 from app.auth.tokens import Lifetimes, Tokens
 from app.http.parameters import EARLIEST, LATEST
-from app.settings import DEVELOPMENT_SECRET
-from app.wallets.history import history
+from app.payments.history import history
 from app.wallets.views import wallet_of, wallets_of
 from db import ledger
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
 from db.transaction import transaction
+from tasks.settings import DEVELOPMENT_SECRET
 from tests.conftest import assert_audit
 from tests.ledger.people import banks, connected, connected_alone, performed, purses, receipts
 
@@ -33,7 +33,7 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
             assert len(receipts(came_to)) == 8
             await wallets_of(alice.owner)
             await wallet_of(alice.owner, alice.id)
-            await revocations.look()
+            await revocations.catch_up()
             await history(alice.id, limit=5, since=EARLIEST, until=LATEST)
             assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
             async with transaction():

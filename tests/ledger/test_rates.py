@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from db.tables import ExchangeRate
-from tasks.rates.api import Quote
-from tasks.rates.board import RateBoard, RatesSource, fetch_rates, publish_snapshot
+from tasks.rates.api import Quote, RatesSource
+from tasks.rates.board import RateBoard
+from tasks.rates.fetching import fetch_rates, publish_snapshot
 from tasks.rates.store import RATES_KEY, Known, cached, snapshot
 from tests.peers import WebServer, web_server
 

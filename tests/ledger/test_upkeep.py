@@ -8,8 +8,7 @@ from uuid import uuid4
 
 from piccolo_api.session_auth.tables import SessionsBase
 
-from db.audit import AuditReport
-from db.audit_results import KEPT, keep_result, last_result
+from db.audit import RESULTS_KEPT, AuditReport, keep_result, last_result
 from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, User
 from tasks import upkeep
 from tasks.upkeep import audit_and_keep, clean_up
@@ -83,12 +82,12 @@ async def test_an_audit_is_kept_in_the_database_and_the_last_hundred_stay(databa
     report = await audit_and_keep()
     assert report.ok
     assert await last_result() == report
-    for _ in range(KEPT + 1):
+    for _ in range(RESULTS_KEPT + 1):
         await keep_result(AuditReport(ok=False, checked_at=LONG_AGO, seconds=1, wallets=0, transactions=0, entries=0))
     assert (await clean_up(tmp_path))["audit_result"] == 2
     kept = await last_result()
     assert kept
-    assert (kept.ok, kept.checked_at, await AuditResult.count()) == (False, LONG_AGO, KEPT)
+    assert (kept.ok, kept.checked_at, await AuditResult.count()) == (False, LONG_AGO, RESULTS_KEPT)
 
 
 def names_in(folder: Path) -> set[str]:

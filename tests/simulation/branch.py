@@ -39,7 +39,7 @@ class Branch:
         self.locks = Locks("redis://simulated", self._plan.lease)
         self.locks._owner = f"{self._number:016x}"
         self.bank = Bank(self._plan.limits, self.locks, lambda: self._rates)
-        async with self.locks.running(), self.bank.running():
+        async with self.bank.running():
             self.up = True
             self._world.note("is up")
             await self._stop.wait()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from actors.money import AMOUNT_MAX
-from actors.orders import BULK_MAX, Bulk, IdempotencyKey, Receipt, bulk_id, bulk_of, place_in
+from actors.orders import BULK_MAX, Bulk, IdempotencyKey, Payment, Receipt, bulk_id, bulk_of, place_in
 from actors.refusals import BulkRefused, IdempotencyKeyReused, InsufficientFunds, RatesUnavailable, Refusal
 from actors.rules.apply import apply
 from actors.rules.apply import fingerprint as fingerprint_of_order
@@ -63,7 +63,8 @@ def page(holding: int, rates_known: bool, blocked: bool, frozen: bool) -> Book:
 
 
 def bulk(wishes: Asked, *, atomic: bool = False, key: IdempotencyKey | None = None) -> Bulk:
-    return bulk_of(wishes, caller_id=ALICE, wallet_id=MINE, atomic=atomic, key=key)
+    payments = [Payment(receiver_number=to, amount=amount, reference=reference) for to, amount, reference in wishes]
+    return bulk_of(payments, caller_id=ALICE, wallet_id=MINE, atomic=atomic, key=key)
 
 
 def asked_of(order: Bulk, on: Book) -> list[Receipt | Refusal] | Refusal:

@@ -19,7 +19,7 @@ from app.logs.lines import formatter
 from app.logs.requests import RequestLog
 from app.logs.setup import LogStyle
 from app.logs.waiting import REQUEST_LINES, WAIT_SECONDS, WRITE_BYTES, WaitingLines
-from app.telemetry.observed import Observed
+from app.telemetry.middleware import RequestTelemetry
 
 USER = UUID("0b9cbd2c-5f5e-4c0e-9f0a-0f6b6a3a9c11")
 SECRET = "hidden-word"
@@ -110,7 +110,7 @@ async def line_of(
     inner: Any, capsys: pytest.CaptureFixture[str], scope: dict[str, Any] | None = None, **style: Any
 ) -> dict[str, Any]:
     """The one line of a request that `inner` answers."""
-    log = Observed(inner, RequestLog(LogStyle(**{"level": "debug", **style}), production=True), production=True)
+    log = RequestTelemetry(inner, RequestLog(LogStyle(**{"level": "debug", **style}), production=True), production=True)
     whole = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}, **(scope or {})}
     REQUEST_LINES.flush()
     capsys.readouterr()
@@ -177,7 +177,7 @@ async def test_what_machines_ask_every_few_seconds_is_told_at_debug(capsys: pyte
 
 
 async def test_lines_of_requests_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Observed(answers_200, RequestLog(LogStyle(requests=False), production=True), production=True)
+    log = RequestTelemetry(answers_200, RequestLog(LogStyle(requests=False), production=True), production=True)
     await log({"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}}, None, _nowhere)  # type: ignore[arg-type]
     REQUEST_LINES.flush()
     assert capsys.readouterr().err == ""

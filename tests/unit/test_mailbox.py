@@ -33,7 +33,7 @@ class Nobody:
 def mail(number: int, *wallet_ids: int, deadline: float = 1e9, orders: int = 1) -> Mail:
     """A mail that can be told from others by the id of its first order."""
     order = Deposit(id=UUID(int=number), caller_id=UUID(int=0), wallet_id=wallet_ids[0], amount=Decimal(1))
-    return Mail((order,) * orders, wallet_ids, Nobody(), deadline)
+    return Mail(orders=(order,) * orders, wallet_ids=wallet_ids, reply=Nobody(), deadline=deadline)
 
 
 def count(mails: Iterable[Mail]) -> int:
@@ -258,4 +258,4 @@ def test_a_mail_whose_asker_has_gone_is_answered_to_nobody(answer: Callable[[Mai
         def done(self) -> bool:
             return True
 
-    answer(Mail(mail(1, 1).orders, (1,), Gone(), 0.0))
+    answer(Mail(orders=mail(1, 1).orders, wallet_ids=(1,), reply=Gone(), deadline=0.0))

@@ -7,7 +7,8 @@ from time import perf_counter
 import pytest
 from redis.asyncio import Redis
 
-from app.limits.requests import RateLimited, RateLimiter, RateLimits, Standing, Visitor, network
+from app.limits.requests import RateLimited, RateLimiter, RateLimits, network
+from app.limits.visitor import Standing, Visitor
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from argon2 import PasswordHasher, extract_parameters
 from actors.refusals import Overloaded
 from app.http.problems import ValidationFailed
 from app.limits.threads import Threads
-from app.people.passwords import Passwords, check_common, is_outdated
+from app.people.passwords.hashing import Passwords, is_outdated
+from app.people.passwords.policy import check_common
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from msgspec.structs import asdict
 
 from app.commands.env_example import env_example
 from app.environment import SettingsError, complete_environment
-from app.settings import DEVELOPMENT_SECRET, Settings, load_settings, variables
+from app.settings import Settings, load_settings, variables
+from tasks.settings import DEVELOPMENT_SECRET
 
 URLS = {"DATABASE_URL": "postgresql://u:hidden-word@db/wallet", "REDIS_URL": "redis://:hidden-word@redis/0"}
 PRODUCTION = URLS | {

@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 from msgspec import Meta, Struct
 
-from app.http.bodies import PlainText, decode
+from app.http.bodies import decode
 from app.http.explanations import NOT_BLANK
+from app.http.fields import PlainText
 from app.http.problems import ValidationFailed
 
 

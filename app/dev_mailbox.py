@@ -1,4 +1,4 @@
-"""The development mailbox: what the application would have sent, to read in a browser or from a test."""
+"""`/dev/mailbox/`: mail that was caught in development, to read in a browser or from a test."""
 
 from html import escape
 from typing import Any
@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery
 from redis.asyncio import Redis
 
-from tasks.messages.caught import Mail, read_mailbox
+from tasks.messages.caught import CaughtMail, caught_mail
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8883; --soft: #8889; }
@@ -37,7 +37,7 @@ _HEADERS = {
 }
 
 
-class MailboxController(Controller):
+class DevMailboxController(Controller):
     """Development only: in production this route does not exist."""
 
     path = "/dev/mailbox"
@@ -51,13 +51,13 @@ class MailboxController(Controller):
         to: FromQuery[str | None] = None,
     ) -> Response[bytes]:
         """The messages, newest first, `?to=` an address only: a page, or JSON where the client asks for it."""
-        mails = await read_mailbox(redis, to or None)
+        mails = await caught_mail(redis, to or None)
         if request.accept.best_match(["text/html", "application/json"]) == "application/json":
             return Response(msgspec.json.encode(mails), media_type=MediaType.JSON, headers=_HEADERS)
         return Response(page(mails, to or "").encode(), media_type=MediaType.HTML, headers=_HEADERS)
 
 
-def page(mails: list[Mail], to: str) -> str:
+def page(mails: list[CaughtMail], to: str) -> str:
     """The mailbox as an HTML page that needs nothing else to show."""
     found = "".join(_article(mail) for mail in mails)
     empty = f"No mail for {escape(to)} yet." if to else "No mail yet. Register someone and look again."
@@ -71,7 +71,7 @@ def page(mails: list[Mail], to: str) -> str:
     )
 
 
-def _article(mail: Mail) -> str:
+def _article(mail: CaughtMail) -> str:
     return (
         f"<article><h2>{escape(mail.subject)}</h2><small><span>to {escape(mail.to)}</span>"
         f'<time datetime="{mail.sent_at.isoformat()}">{mail.sent_at:%d %B %Y, %H:%M:%S} UTC</time></small>'

@@ -1,21 +1,21 @@
-"""Many transfers in one request."""
+"""`…/transfers/`: many transfers in one request."""
 
-from decimal import Decimal
 from typing import Annotated, Any
 
-from litestar import Controller, Request, Response
+from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from actors.bank import Bank
-from actors.money import InvalidAmount, amount_from_json
-from actors.orders import BULK_MAX, Receipt, bulk_of
+from actors.orders import BULK_MAX, Bulk, Payment, Receipt, bulk_of
 from actors.refusals import (
     BulkRefused,
     DatabaseUnavailable,
+    FieldError,
     IdempotencyKeyReused,
     InsufficientFunds,
     Overloaded,
@@ -23,15 +23,13 @@ from actors.refusals import (
     Refusal,
     WalletNotFound,
 )
-from app.auth.tokens import SIGNED_OUT, Caller, signed_in
-from app.controllers.payments import REPLAYED, TransferBody, key_of
+from app.auth.tokens import SIGNED_OUT, signed_in
 from app.http.answers import Answer
-from app.http.parameters import IdempotencyKeyHeader, WalletId, wallet_id_in
-from app.http.payment_handler import PaymentHandler
-from app.http.problems import BAD_BODY, FieldError, ValidationFailed, problem_type, problems
-from app.limits.payments import PaymentLimits
+from app.http.problems import BAD_BODY, ValidationFailed, problem_type, problems
 from app.limits.requests import RateLimited
-from app.wallets.views import TransactionView, receipt_view
+from app.payments.handler import Initiator, PaymentHandler
+from app.payments.routes import REPLAYED, TransferBody
+from app.payments.views import TransactionView, receipt_view
 
 # A transfer takes at most 1 752 bytes without spaces: 10 of number, 15 of amount, 140 characters of reference of twelve
 # bytes each (an emoji, written as two \u escapes), 47 of names and punctuation. That leaves room to indent it.
@@ -48,6 +46,30 @@ class BulkBody(Struct, frozen=True, kw_only=True):
 
     transfers: Annotated[list[TransferBody], Meta(min_length=1, max_length=BULK_MAX, examples=[_EXAMPLE])]
     atomic: Annotated[bool, Meta(description="All or none, instead of each for itself.", examples=[False])] = False
+
+    @property
+    def payments(self) -> int:
+        """Each transfer counts against the caller's limit."""
+        return len(self.transfers)
+
+    def bulk(self, by: Initiator) -> Bulk:
+        """
+        The orders.
+
+        Raises:
+            ValidationFailed: naming every amount that is none.
+        """
+        payments: list[Payment] = []
+        errors: list[FieldError] = []
+        for place, transfer in enumerate(self.transfers):
+            try:
+                payments.append(transfer.payment())
+            except ValidationFailed as refusal:
+                errors += [replace(error, field=f"transfers[{place}].{error.field}") for error in refusal.errors]
+        if errors:
+            others = f" So are {len(errors) - 1} more." if len(errors) > 1 else ""
+            raise ValidationFailed(*errors, detail=f"{errors[0].field}: {errors[0].message}{others}")
+        return bulk_of(payments, caller_id=by.caller_id, wallet_id=by.wallet_id, atomic=self.atomic, key=by.key)
 
 
 class ItemProblem(Struct, frozen=True, kw_only=True):
@@ -74,7 +96,7 @@ class BulkAnswer(Struct, frozen=True):
     transfers: list[Item]
 
 
-def _answers() -> dict[int, ResponseSpec]:
+def _successes() -> dict[int, ResponseSpec]:
     """The two successes, for the OpenAPI document."""
     made = {
         "id": "01a209dd-5b5c-7c31-a29c-0f64ad8d2800",
@@ -94,12 +116,12 @@ def _answers() -> dict[int, ResponseSpec]:
     first: dict[str, Any] = {"status": 201, "transaction": made}
     second: dict[str, Any] = {"status": problem.status, "problem": problem}
     return {
-        201: _answer("Every transfer was made.", [first]),
-        207: _answer("Not every transfer was made: each has its own status.", [first, second]),
+        201: _success("Every transfer was made.", [first]),
+        207: _success("Not every transfer was made: each has its own status.", [first, second]),
     }
 
 
-def _answer(description: str, items: list[dict[str, Any]]) -> ResponseSpec:
+def _success(description: str, items: list[dict[str, Any]]) -> ResponseSpec:
     return ResponseSpec(
         data_container=BulkAnswer,
         description=description,
@@ -129,7 +151,7 @@ class BulkController(Controller):
         "/transfers",
         summary="Send money to many",
         responses={
-            **_answers(),
+            **_successes(),
             **problems(
                 *(*BAD_BODY, BulkRefused, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused),
                 *(RateLimited, Overloaded, DatabaseUnavailable, RatesUnavailable),
@@ -138,14 +160,8 @@ class BulkController(Controller):
         request_max_body_size=BULK_BODY_MAX_BYTES,
     )
     async def transfers(
-        self,
-        request: Request[Caller, Any, Any],
-        id: WalletId,
-        data: JSONBody[BulkBody],
-        bank: NamedDependency[Bank],
-        payment_limits: NamedDependency[PaymentLimits],
-        idempotency_key: IdempotencyKeyHeader = None,
-    ) -> Response[BulkAnswer]:
+        self, data: JSONBody[BulkBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
+    ) -> Answer[BulkAnswer]:
         """
         Make 1 to 1 000 transfers from a wallet of yours, in order.
 
@@ -153,47 +169,17 @@ class BulkController(Controller):
         with `atomic`, all are made or none: a refusal answers 400 and its `errors` name each transfer that stands in
         the way. An `Idempotency-Key` is for the whole: what was made is answered again, what was refused is tried.
         """
-        caller_id = request.user.user_id
-        payment_limits.count(caller_id, len(data.transfers))
-        outcomes = await bank.perform_all(
-            bulk_of(
-                [
-                    (each.wallet_number, amount, each.reference)
-                    for each, amount in zip(data.transfers, _amounts(data.transfers), strict=True)
-                ],
-                caller_id=caller_id,
-                wallet_id=wallet_id_in(id),
-                atomic=data.atomic,
-                key=key_of(caller_id, idempotency_key),
-            )
-        )
-        made = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
-        replayed = len(made) == len(outcomes) and all(receipt.replayed for receipt in made)
-        return Answer(
-            BulkAnswer([_item(outcome) for outcome in outcomes]),
-            status_code=201 if len(made) == len(outcomes) else 207,
-            headers=REPLAYED if replayed else (),
-        )
+        return _answer(await bank.perform_all(data.bulk(by)))
 
 
-def _amounts(transfers: list[TransferBody]) -> list[Decimal]:
-    """
-    The amount of each transfer.
-
-    Raises:
-        ValidationFailed: naming all that are none.
-    """
-    amounts: list[Decimal] = []
-    errors: list[FieldError] = []
-    for place, transfer in enumerate(transfers):
-        try:
-            amounts.append(amount_from_json(bytes(transfer.amount)))
-        except InvalidAmount as error:
-            errors.append(FieldError(field=f"transfers[{place}].amount", message=str(error)))
-    if errors:
-        others = f" So are {len(errors) - 1} more." if len(errors) > 1 else ""
-        raise ValidationFailed(*errors, detail=f"{errors[0].field}: {errors[0].message}{others}")
-    return amounts
+def _answer(outcomes: list[Receipt | Refusal]) -> Answer[BulkAnswer]:
+    made = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+    replayed = len(made) == len(outcomes) and all(receipt.replayed for receipt in made)
+    return Answer(
+        BulkAnswer([_item(outcome) for outcome in outcomes]),
+        status_code=201 if len(made) == len(outcomes) else 207,
+        headers=REPLAYED if replayed else (),
+    )
 
 
 def _item(outcome: Receipt | Refusal) -> Item:

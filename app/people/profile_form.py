@@ -9,17 +9,26 @@ from litestar.datastructures import FormMultiDict, UploadFile
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.http.bodies import PlainText, decode, field_error
-from app.http.problems import ContentTooLarge, FieldError, UnsupportedMediaType, ValidationFailed
+from actors.refusals import FieldError
+from app.http.bodies import decode, field_error
+from app.http.fields import PlainText
+from app.http.problems import ContentTooLarge, UnsupportedMediaType, ValidationFailed
 from app.limits.bodies import ORDINARY_BYTES
 from app.people.images import BYTES_MAX, ImageTooLarge
-from app.people.profiles import ProfileChanges
 
 NAME_LENGTH_MAX = 150
 # The file, the names and what multipart/form-data puts around them.
 FORM_BYTES_MAX = BYTES_MAX + ORDINARY_BYTES
 
 Name = Annotated[PlainText, Meta(max_length=NAME_LENGTH_MAX)]
+
+
+class ProfileChanges(Struct, frozen=True, kw_only=True):
+    """What is to be changed; unset stays as it is, and an image of None is removed."""
+
+    first_name: str | UnsetType = UNSET
+    last_name: str | UnsetType = UNSET
+    image: bytes | UnsetType | None = UNSET
 
 
 class UpdatePersonalInfo(Struct, frozen=True):

@@ -1,13 +1,25 @@
-"""A wallet's history, in pages: whatever part is asked for, and however long it is, only that part is read."""
+"""
+`GET …/transactions/`: a wallet's history, in pages.
+
+Whatever part is asked for, and however long the history is, only that part is read.
+"""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
+from litestar import Controller, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, QueryParameter
 from msgspec import Struct
 
-from app.http.parameters import BIGINT_MAX, EARLIEST, LATEST
-from app.http.problems import FieldError, ValidationFailed
-from app.wallets.views import OPERATION_TYPES, OperationType, TransactionView, transaction_view
+from actors.refusals import DatabaseUnavailable, FieldError, WalletNotFound
+from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.parameters import BIGINT_MAX, EARLIEST, INSTANT, LATEST, WalletId, instant, wallet_id_in
+from app.http.problems import ValidationFailed, problems
+from app.payments.views import OPERATION_TYPES, OperationType, TransactionView, transaction_view
+from app.wallets.views import wallet_of
 from db.ledger import transaction_row
 from db.tables import Entry
 
@@ -100,3 +112,47 @@ def _entry_id(cursor: str) -> int:
         message = "Expected the cursor of a Link header, unchanged."
         raise ValidationFailed(FieldError(field="cursor", message=message)) from None
     return entry_id
+
+
+class HistoryController(Controller):
+    """What has moved in a wallet of the caller's."""
+
+    path = "/users/wallets/{id:str}"
+    tags = ["Payments"]
+    before_request = staticmethod(signed_in)
+
+    @get(
+        "/transactions",
+        summary="A wallet's history",
+        response_description="A page of the history.",
+        responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
+    )
+    async def transactions(
+        self,
+        request: Request[Caller, Any, Any],
+        id: WalletId,
+        caller: NamedDependency[Caller],
+        limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many, at most 200.")] = 50,
+        operation_type: FromQuery[OperationType | None] = None,
+        since: Annotated[str | None, QueryParameter(description="From this instant on.", schema_extra=INSTANT)] = None,
+        until: Annotated[str | None, QueryParameter(description="Before this instant.", schema_extra=INSTANT)] = None,
+        cursor: Annotated[str | None, QueryParameter(description="From the `Link` header of the page before.")] = None,
+    ) -> Response[list[TransactionView]]:
+        """The wallet's transactions, newest first. `Link: <…>; rel="next"` (RFC 8288) leads to the next page."""
+        wallet = await wallet_of(caller.user_id, wallet_id_in(id))
+        page = await history(
+            wallet.id,
+            limit=limit,
+            operation_type=operation_type,
+            since=instant(since, "since"),
+            until=instant(until, "until"),
+            cursor=cursor,
+        )
+        headers = {"Link": _next_page(request, page.next_cursor)} if page.next_cursor else None
+        return Response(page.transactions, headers=headers)
+
+
+def _next_page(request: Request[Any, Any, Any], cursor: str) -> str:
+    """The same query with another cursor."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'

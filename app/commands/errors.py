@@ -1,4 +1,4 @@
-"""What went wrong with a command, in one sentence: for everything that a user can mend."""
+"""What went wrong with a command, in one sentence: for everything that whoever gave it can mend."""
 
 from asyncpg.exceptions import (
     InsufficientPrivilegeError,
@@ -9,29 +9,10 @@ from asyncpg.exceptions import (
 )
 from redis.exceptions import RedisError
 
-from app.commands.demo import DemoFailed
-from app.environment import SettingsError
-from app.people.lookup import PersonError
-from app.server.sockets import PortTaken
-from app.server.supervisor import GivenUp
-from app.staff.logins import StaffError
 from db.engine import UNAVAILABLE
-from db.migrate import MigrationError
-from db.servers.process import EmbeddedError
+from db.errors import ReadableError
 from db.transaction import IN_DOUBT, CommitInDoubt
-from tasks.metrics import MetricsPortTaken
 
-OURS = (
-    SettingsError,
-    DemoFailed,
-    PortTaken,
-    GivenUp,
-    EmbeddedError,
-    MigrationError,
-    MetricsPortTaken,
-    StaffError,
-    PersonError,
-)
 # A wrong password, no such database, too few rights.
 _NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
 _NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
@@ -41,7 +22,7 @@ def sentence(error: BaseException) -> str | None:
     """The sentence, or None for a fault of the program, which deserves its traceback."""
     if isinstance(error, BaseExceptionGroup):
         return sentence(error.exceptions[0])
-    if isinstance(error, OURS):
+    if isinstance(error, ReadableError):
         return str(error)
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({error})."

@@ -1,7 +1,6 @@
 """Passwords: argon2id, off the event loop."""
 
 from collections.abc import Callable
-from functools import cache
 from secrets import token_urlsafe
 from typing import ParamSpec
 
@@ -10,14 +9,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
 from actors.refusals import Refusal
-from app.http.problems import FieldError, ValidationFailed
 from app.limits.threads import Threads
-from app.people.contacts import claimed_phone_number
 
 P = ParamSpec("P")
-
-LENGTH_MIN = 8
-LENGTH_MAX = 128
 
 # OWASP's floor for argon2id (Password Storage Cheat Sheet): 19 MiB, two passes, one lane. About 20 ms here.
 _ARGON2 = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1, hash_len=32, salt_len=16, type=Type.ID)
@@ -78,42 +72,3 @@ def is_outdated(password_hash: str) -> bool:
         return False
     stronger = theirs.time_cost * theirs.memory_cost >= _ARGON2.time_cost * _ARGON2.memory_cost
     return not stronger and _ARGON2.check_needs_rehash(password_hash)
-
-
-class PasswordRefused(ValidationFailed):
-    """It is long enough, and too easy to guess."""
-
-
-def check_new_password(password: str, *, field: str, email: str, phone_number: str, region: str) -> None:
-    """
-    Look at a password before it becomes somebody's. The first call takes 50 ms, so it is made in a thread.
-
-    Raises:
-        PasswordRefused: it is their own email address or phone number, however written, or a common one.
-    """
-    if password.strip().casefold() == email.casefold() or _as_phone_number(password, region) == phone_number:
-        message = "This is your own email address or phone number, which is tried first. Choose a password of its own."
-        raise PasswordRefused(FieldError(field=field, message=message))
-    check_common(password, field=field)
-
-
-def check_common(password: str, *, field: str) -> None:
-    """The part that needs to know nobody: refuses a common one, as `check_new_password` does."""
-    if password.casefold() in _common():
-        message = "This is one of the most common passwords, which are tried first. Choose another: several words do."
-        raise PasswordRefused(FieldError(field=field, message=message))
-
-
-@cache
-def _common() -> frozenset[str]:
-    """The 30 000 most common passwords of zxcvbn (MIT licence) that are long enough to be refused for anything else."""
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # here: it is large, and nobody waits for it at the start
-
-    return frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"] if len(word) >= LENGTH_MIN)
-
-
-def _as_phone_number(text: str, region: str) -> str | None:
-    try:
-        return claimed_phone_number(text, region=region)
-    except Refusal:
-        return None

@@ -1,22 +1,18 @@
-"""`/users/sessions/` and `/users/token/revoke/`: where somebody is signed in, and signing out."""
+"""`/users/sessions/`: where somebody is signed in, and signing out elsewhere."""
 
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Controller, Response, delete, get, post, route
+from litestar import Controller, Response, delete, get, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import JSONBody, PathParameter
-from msgspec import Struct
+from litestar.params import PathParameter
 
 from actors.refusals import DatabaseUnavailable
-from app.auth.sessions import SessionNotFound, SessionView
-from app.auth.tokens import SIGNED_OUT, signed_in
-from app.controllers.users import ANY_BODY, PUBLIC, Asked, Refresh, visitor_of
+from app.auth.sessions import SessionNotFound, Sessions, SessionView
+from app.auth.tokens import SIGNED_OUT, Caller, signed_in
 from app.http.problems import ValidationFailed, problems
-from app.limits.requests import RateLimited
-from app.people.people import People
 
 _EXAMPLE = Example(
     summary="One session",
@@ -36,33 +32,11 @@ _EXAMPLE = Example(
 SessionId = Annotated[UUID, PathParameter(description="The session's id, from the list.")]
 
 
-class TokenRevoke(Struct, frozen=True):
-    """The refresh token of the session that is to end."""
-
-    refresh: Refresh
-
-
 class SessionsController(Controller):
     """Sessions: each is one sign-in, and lives for as long as its refresh tokens are exchanged."""
 
     path = "/users"
     tags = ("Users",)
-
-    @post(
-        "/token/revoke",
-        security=PUBLIC,
-        status_code=204,
-        summary="Sign out",
-        responses=problems(*ANY_BODY, RateLimited),
-    )
-    async def revoke_token(self, request: Asked, data: JSONBody[TokenRevoke], people: NamedDependency[People]) -> None:
-        """
-        Ends the session that the refresh token is of, and with it every token of that session. No access token is
-        needed.
-
-        The answer is the same for a token that is unknown, expired or spent (RFC 7009).
-        """
-        await people.sign_out(data.refresh, visitor=visitor_of(request))
 
     # Litestar has an answer of its own, which of two methods on one path names only that which it has met first. It
     # goes by the alphabet, so the name of this one decides that it counts.
@@ -82,14 +56,14 @@ class SessionsController(Controller):
             **problems(*SIGNED_OUT, DatabaseUnavailable),
         },
     )
-    async def sessions(self, request: Asked, people: NamedDependency[People]) -> list[SessionView]:
+    async def sessions(self, caller: NamedDependency[Caller], sessions: NamedDependency[Sessions]) -> list[SessionView]:
         """
         Your sessions that have not ended, the newest sign-in first, at most 200.
 
         `last_used_at` is when the session last got a pair of tokens, and `user_agent` what the client called itself at
         the sign-in.
         """
-        return await people.sessions.live(request.user)
+        return await sessions.live(caller)
 
     @delete(
         "/sessions",
@@ -97,9 +71,9 @@ class SessionsController(Controller):
         summary="Sign out everywhere else",
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
-    async def end_other_sessions(self, request: Asked, people: NamedDependency[People]) -> None:
+    async def end_other_sessions(self, caller: NamedDependency[Caller], sessions: NamedDependency[Sessions]) -> None:
         """Ends every session of yours but the one that asks."""
-        await people.sessions.end_others(request.user)
+        await sessions.end_others(caller)
 
     @delete(
         "/sessions/{id:uuid}",
@@ -107,6 +81,8 @@ class SessionsController(Controller):
         summary="End a session",
         responses=problems(ValidationFailed, *SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
     )
-    async def end_session(self, request: Asked, id: SessionId, people: NamedDependency[People]) -> None:
+    async def end_session(
+        self, caller: NamedDependency[Caller], id: SessionId, sessions: NamedDependency[Sessions]
+    ) -> None:
         """Its tokens are refused from now on, by every process within seconds. It may be the one that asks."""
-        await people.sessions.end(request.user, id)
+        await sessions.end(caller, id)

@@ -1,8 +1,9 @@
-"""Wallets: open, list, look at, rename."""
+"""`/users/wallets/`: open, list, look at, rename."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, get, patch, post
+from litestar import Controller, get, patch, post
+from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -44,9 +45,9 @@ class WalletsController(Controller):
         response_description="Your wallets, at most one in a currency.",
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
-    async def list_wallets(self, request: Request[Caller, Any, Any]) -> list[WalletView]:
+    async def list_wallets(self, caller: NamedDependency[Caller]) -> list[WalletView]:
         """All wallets of the caller, in the order in which they were opened."""
-        return await wallets_of(request.user.user_id)
+        return await wallets_of(caller.user_id)
 
     @post(
         "/create",
@@ -54,13 +55,13 @@ class WalletsController(Controller):
         response_description="The new wallet, empty.",
         responses=problems(*BAD_BODY, WalletExists, *SIGNED_OUT, DatabaseUnavailable),
     )
-    async def create_wallet(self, request: Request[Caller, Any, Any], data: JSONBody[CreateWallet]) -> WalletView:
+    async def create_wallet(self, caller: NamedDependency[Caller], data: JSONBody[CreateWallet]) -> WalletView:
         """
         Open a wallet in KZT, EUR or USD; each person has at most one in a currency.
 
         It pays 200 KZT every 30 days, and is blocked while it can't.
         """
-        return await open_wallet(request.user.user_id, name=data.name.strip(), currency=data.amount_currency)
+        return await open_wallet(caller.user_id, name=data.name.strip(), currency=data.amount_currency)
 
     @get(
         "/{id:str}",
@@ -68,9 +69,9 @@ class WalletsController(Controller):
         response_description="The wallet.",
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
-    async def get_wallet(self, request: Request[Caller, Any, Any], id: WalletId) -> WalletView:
+    async def get_wallet(self, caller: NamedDependency[Caller], id: WalletId) -> WalletView:
         """One wallet of the caller: its balance, and whether it may send."""
-        return await wallet_of(request.user.user_id, wallet_id_in(id))
+        return await wallet_of(caller.user_id, wallet_id_in(id))
 
     @patch(
         "/{id:str}/update",
@@ -79,10 +80,10 @@ class WalletsController(Controller):
         responses=problems(*BAD_BODY, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def update_wallet(
-        self, request: Request[Caller, Any, Any], id: WalletId, data: JSONBody[UpdateWallet]
+        self, caller: NamedDependency[Caller], id: WalletId, data: JSONBody[UpdateWallet]
     ) -> WalletView:
         """Give a wallet another name, of at most 30 characters."""
-        user_id, wallet_id = request.user.user_id, wallet_id_in(id)
+        user_id, wallet_id = caller.user_id, wallet_id_in(id)
         if data.name is None:
             return await wallet_of(user_id, wallet_id)
         return await rename_wallet(user_id, wallet_id, data.name.strip())

@@ -27,7 +27,7 @@ _UNDER_WAY = Gauge("wallet_http_requests_in_progress", "Requests under way.", mu
 _seconds: dict[tuple[str, str, int], Histogram] = {}
 
 
-class Observed:
+class RequestTelemetry:
     """
     Puts `X-Request-ID` and what browsers are to heed on the answer, the id on every line logged
     meanwhile, counts the request, and logs how it ended.

@@ -3,31 +3,62 @@
 import re
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, Response
+from litestar.di import Provide
 from litestar.enums import HttpMethod
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap
+from msgspec import Struct
 
+from actors.orders import IdempotencyKey
+from actors.refusals import FieldError
+from app.auth.tokens import Caller
 from app.http.bodies import decode, require_json
-from app.http.parameters import KEY_LENGTH_MAX
-from app.http.problems import CLIENT_GONE, ContentTooLarge, FieldError, ValidationFailed
+from app.http.parameters import KEY_LENGTH_MAX, IdempotencyKeyHeader, WalletId, wallet_id_in
+from app.http.problems import CLIENT_GONE, ContentTooLarge, ValidationFailed
 from app.limits.bodies import ORDINARY_BYTES
+from app.limits.payments import PaymentLimits
 
 _KEY = re.compile(rb"[\x20-\x7e]{1,%d}" % KEY_LENGTH_MAX)
 
 
+class Initiator(Struct, frozen=True):
+    """Who asks for a payment, on which wallet they act, and under which key."""
+
+    caller_id: UUID
+    wallet_id: int
+    key: IdempotencyKey | None
+
+
+async def initiator(
+    request: Request[Caller, Any, Any], id: WalletId, idempotency_key: IdempotencyKeyHeader = None
+) -> Initiator:
+    """
+    A dependency: what every payment takes from the path and the headers.
+
+    Raises:
+        WalletNotFound: no wallet can have such an id.
+    """
+    caller_id = request.user.user_id
+    key = IdempotencyKey(user_id=caller_id, key=idempotency_key) if idempotency_key is not None else None
+    return Initiator(caller_id, wallet_id_in(id), key)
+
+
 class PaymentHandler(HTTPRouteHandler):
     """
-    A POST whose handler takes `request`, `id`, `data`, `idempotency_key` and what the application provides, as `bank`.
+    A POST whose handler takes `data`, `by` (the `Initiator`) and what the application provides, as `bank`.
+
+    `data` says in `payments` how many it asks for: so many count against the caller's limit.
 
     The OpenAPI document is made of the handler's signature, as that of any other. But where the arguments come from is
     settled when the route is made, and not found out again for each request, which took a quarter of its time.
     """
 
     def __init__(self, path: str, **options: Any) -> None:
-        super().__init__(path, http_method=HttpMethod.POST, **options)
+        super().__init__(path, http_method=HttpMethod.POST, dependencies={"by": Provide(initiator)}, **options)
         self._exception_handlers: ExceptionHandlersMap | None = None
 
     def create_kwargs_model(self, path_parameters: Any) -> Any:
@@ -43,7 +74,7 @@ class PaymentHandler(HTTPRouteHandler):
         return self._exception_handlers
 
     async def to_response(self, app: Any, data: Response[Any], request: Request[Any, Any, Any]) -> ASGIApp:
-        """What sends the handler's answer."""
+        """The handler's answer, which needs none of what Litestar would do to it."""
         return data.to_asgi_response(app, request)
 
 
@@ -59,30 +90,31 @@ class _Arguments:
         self._body_bytes_max = handler.resolve_request_max_body_size() or 0
         self._whole_body = self._body if self._body_bytes_max <= ORDINARY_BYTES else self._large_body
         # Each of them is one object, from the application's start to its end.
-        self._provided = {
-            name: provide.dependency()
-            for name, provide in handler.resolve_dependencies().items()
-            if name in handler.parsed_fn_signature.parameters
+        provided = {
+            name: provide.dependency() for name, provide in handler.resolve_dependencies().items() if _is_one(provide)
         }
+        self._payment_limits: PaymentLimits = provided["payment_limits"]
+        wanted = handler.parsed_fn_signature.parameters
+        self._provided = {name: thing for name, thing in provided.items() if name in wanted}
 
-    async def to_kwargs(self, connection: Request[Any, Any, Any]) -> dict[str, Any]:
+    async def to_kwargs(self, connection: Request[Caller, Any, Any]) -> dict[str, Any]:
         """
         What the handler is called with.
 
         Raises:
             UnsupportedMediaType, ContentTooLarge, ValidationFailed: the headers or the body are not what is wanted.
             Overloaded: there is no room for so large a body.
+            RateLimited: the caller has asked for too many payments.
+            WalletNotFound: no wallet can have the id in the path.
         """
         scope = connection.scope
         headers = scope["headers"]
         require_json(headers)
-        return {
-            "request": connection,
-            "id": scope["path_params"]["id"],
-            "data": decode(await self._whole_body(connection), self._body_struct),
-            "idempotency_key": _idempotency_key(headers),
-            **self._provided,
-        }
+        data = decode(await self._whole_body(connection), self._body_struct)
+        key = _idempotency_key(headers)
+        self._payment_limits.count(connection.user.user_id, data.payments)
+        by = await initiator(connection, scope["path_params"]["id"], key)
+        return {"data": data, "by": by, **self._provided}
 
     async def _large_body(self, connection: Request[Any, Any, Any]) -> bytes:
         with connection.app.state.large_bodies.room(connection, bytes_max=self._body_bytes_max):
@@ -108,8 +140,12 @@ class _AsGathered:
 
     @staticmethod
     def parse_values_from_connection_kwargs(connection: Any, kwargs: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG004
-        """The same."""
         return kwargs
+
+
+def _is_one(provide: Provide) -> bool:
+    """Whether a dependency is always the same object, whatever the request."""
+    return not provide.parsed_fn_signature.parameters
 
 
 def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -1,1 +1,0 @@
-"""One noun a file, its body structs beside it."""

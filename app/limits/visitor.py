@@ -1,0 +1,62 @@
+"""Where a request comes from, and what its answer says of the limits that have counted it."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from litestar import Request, Response
+from litestar.response.base import ASGIResponse
+from msgspec import Struct
+
+T = TypeVar("T")
+
+
+class Standing(Struct, frozen=True):
+    """How much of a limit is left, and for how many seconds that holds."""
+
+    policy: str
+    most: int
+    window_seconds: int
+    left: int
+    seconds: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of draft-ietf-httpapi-ratelimit-headers-10."""
+        return {
+            "RateLimit": f'"{self.policy}";r={self.left};t={self.seconds}',
+            "RateLimit-Policy": f'"{self.policy}";q={self.most};w={self.window_seconds}',
+        }
+
+
+class Visitor(Struct, kw_only=True):
+    """Where a request comes from, and of all limits that have counted it the one of which least is left."""
+
+    address: str
+    tightest: Standing | None = None
+
+    def told(self, standing: Standing) -> None:
+        """One limit has counted the request."""
+        if self.tightest is None or standing.left < self.tightest.left:
+            self.tightest = standing
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer says of limits: nothing where none has counted."""
+        return self.tightest.headers if self.tightest else {}
+
+
+async def visitor(request: Request[Any, Any, Any]) -> Visitor:
+    """A dependency: where the request comes from, as far as the server in front tells."""
+    request.state.visitor = Visitor(address=request.client.host if request.client else "")
+    return request.state.visitor  # type: ignore[no-any-return]  # Litestar's state holds anything
+
+
+class LimitedResponse(Response[T]):
+    """Says in its headers how much is left of the limits that have counted the `visitor` who asked."""
+
+    def to_asgi_response(
+        self, app: Any, request: Request[Any, Any, Any], *, headers: dict[str, str] | None = None, **options: Any
+    ) -> ASGIResponse:
+        """The base's, with these headers. A hook after the request would not know whose answer it sees."""
+        headers = {**(headers or {}), **request.state.visitor.headers}
+        return super().to_asgi_response(app, request, headers=headers, **options)

@@ -1,0 +1,33 @@
+"""What the bodies and routes of people have in common."""
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from actors.refusals import DatabaseUnavailable, Overloaded
+from app.http.fields import PlainText
+from app.http.problems import BAD_BODY
+from app.people.passwords.policy import LENGTH_MAX, LENGTH_MIN
+
+Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
+Phone = Annotated[
+    PlainText, Meta(max_length=40, examples=["+77011234567"], description="With its country code, or a local one.")
+]
+Password = Annotated[
+    PlainText, Meta(min_length=LENGTH_MIN, max_length=LENGTH_MAX, examples=["correct horse battery staple"])
+]
+Code = Annotated[PlainText, Meta(max_length=16, examples=["042137"], description="The six digits that were sent.")]
+
+WAITING = "A session, which waits for its code for `expires_in` seconds."
+YOU = "Who you are, with your wallets."
+
+ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
+"""What any route that reads a body may refuse."""
+
+
+class VerifyUser(Struct, frozen=True):
+    """A session and the code that was sent for it."""
+
+    session_id: UUID
+    code: Code

@@ -1,0 +1,1 @@
+"""Passwords: hashed, judged, changed, and reset where they are forgotten."""

@@ -1,0 +1,170 @@
+"""`/users/password/update/` and `/users/password/verify/`: a new password for somebody who is signed in."""
+
+from uuid import UUID
+
+from litestar import Controller, patch, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Struct
+
+from app.auth import refresh
+from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, Tokens, signed_in
+from app.http.problems import problems
+from app.limits.requests import RateLimited, RateLimiter
+from app.limits.visitor import LimitedResponse, Visitor
+from app.people.codes import AwaitedCode, Codes, InvalidCode
+from app.people.fields import ANY_BODY, WAITING, YOU, Password, VerifyUser
+from app.people.passwords.hashing import Passwords, WrongPassword
+from app.people.passwords.policy import check_new_password
+from app.people.profiles import Profiles, UserView
+from db.tables import User
+from db.transaction import transaction
+from tasks.messages.outbox import Outbox
+
+
+class UpdatePassword(Struct, frozen=True):
+    """The current password and the one that is to replace it."""
+
+    password: Password
+    new_password: Password
+
+
+class PasswordChange:
+    """Starts changes of password and finishes them."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        passwords: Passwords,
+        codes: Codes,
+        limiter: RateLimiter,
+        profiles: Profiles,
+        outbox: Outbox,
+        phone_region: str,
+    ) -> None:
+        self._tokens = tokens
+        self._passwords = passwords
+        self._codes = codes
+        self._limiter = limiter
+        self._profiles = profiles
+        self._outbox = outbox
+        self._phone_region = phone_region
+
+    async def start(self, user_id: UUID, *, password: str, new_password: str, visitor: Visitor) -> AwaitedCode:
+        """
+        Keep the new password's hash until its code is given, and send the code.
+
+        Raises:
+            WrongPassword: `password` is not the current one.
+        """
+        await self._limiter.password_check(user_id, visitor)
+        user = await User.select(User.email, User.phone_number, User.password_hash).where(User.id == user_id).first()
+        if user is None:
+            raise TokenInvalid()
+        if not await self._passwords.match(user["password_hash"], password):
+            raise WrongPassword()
+        await self._passwords.checked(
+            check_new_password,
+            new_password,
+            field="new_password",
+            email=user["email"],
+            phone_number=user["phone_number"],
+            region=self._phone_region,
+        )
+        await self._limiter.code(user["email"], user["phone_number"], visitor)
+        new_hash = await self._passwords.hash(new_password)
+        awaited, code = await self._codes.open("password", new_hash.encode(), owner=user_id)
+        async with transaction():
+            await self._outbox.owe(
+                event=f"password_code:{awaited.session_id}",
+                template="password_code",
+                user_id=user_id,
+                phone_number=user["phone_number"],
+                code=code,
+            )
+        await self._outbox.hasten()
+        return awaited
+
+    async def finish(self, user_id: UUID, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
+        """
+        Make the new password the one that counts, and end every session: each refresh token is revoked.
+
+        The access tokens end with their sessions: at once here, within seconds in other processes: see
+        `app/auth/revocations.py`.
+
+        Raises:
+            InvalidCode: the code does not confirm this session, or the session is somebody else's.
+            TokenInvalid: they were blocked a moment ago.
+        """
+        await self._limiter.verification(visitor)
+        async with self._codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
+            if await refresh.lock_user(user_id) is None:
+                raise TokenInvalid()
+            answer, ended = await set_password(
+                user_id,
+                new_hash.decode(),
+                event=f"password_changed:{session_id}",
+                outbox=self._outbox,
+                profiles=self._profiles,
+            )
+        self._tokens.revoke(ended)
+        await self._outbox.hasten()
+        return answer
+
+
+async def set_password(
+    user_id: UUID, password_hash: str, *, event: str, outbox: Outbox, profiles: Profiles
+) -> tuple[UserView, list[UUID]]:
+    """
+    Make this password the one that counts, end every session and owe a message that says so.
+
+    In the current transaction, which holds the user's row: the person, and the sessions that have ended.
+    """
+    await User.raw('UPDATE "user" SET password_hash = {}, updated_at = now() WHERE id = {}', password_hash, user_id)
+    ended = await refresh.revoke_all(user_id)
+    await outbox.owe(event=event, template="password_changed", user_id=user_id)
+    return await profiles.view(user_id), ended
+
+
+class PasswordChangeController(Controller):
+    """Changes of password."""
+
+    path = "/users/password"
+    tags = ("Users",)
+    before_request = staticmethod(signed_in)
+    response_class = LimitedResponse
+
+    @post(
+        "/update",
+        summary="Start a change of password",
+        response_description=WAITING,
+        responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
+    )
+    async def update_password(
+        self,
+        data: JSONBody[UpdatePassword],
+        caller: NamedDependency[Caller],
+        visitor: NamedDependency[Visitor],
+        password_change: NamedDependency[PasswordChange],
+    ) -> AwaitedCode:
+        """A six-digit code goes out as at registration; give it to `/users/password/verify/`."""
+        return await password_change.start(
+            caller.user_id, password=data.password, new_password=data.new_password, visitor=visitor
+        )
+
+    @patch(
+        "/verify",
+        summary="Finish a change of password",
+        response_description=YOU,
+        responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
+    )
+    async def verify_password(
+        self,
+        data: JSONBody[VerifyUser],
+        caller: NamedDependency[Caller],
+        visitor: NamedDependency[Visitor],
+        password_change: NamedDependency[PasswordChange],
+    ) -> UserView:
+        """The new password counts from now on, and every session has ended: sign in again."""
+        return await password_change.finish(caller.user_id, session_id=data.session_id, code=data.code, visitor=visitor)

@@ -1,0 +1,185 @@
+"""`/users/password/reset/`: a new password by a code to the person's own address. Nobody learns who is known."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from litestar import Controller, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from actors.refusals import FieldError
+from app.auth import refresh
+from app.auth.tokens import Tokens
+from app.http.fields import PUBLIC, PlainText
+from app.http.problems import ValidationFailed, problems
+from app.limits.requests import RateLimited, RateLimiter
+from app.limits.visitor import LimitedResponse, Visitor
+from app.people.codes import AwaitedCode, Codes, InvalidCode
+from app.people.contacts import claimed_phone_number, email_address
+from app.people.fields import ANY_BODY, WAITING, YOU, Code, Password, Phone
+from app.people.passwords.change import set_password
+from app.people.passwords.hashing import Passwords
+from app.people.passwords.policy import check_common, check_new_password
+from app.people.profiles import Profiles, UserView
+from db.tables import Message, User
+from db.transaction import transaction
+from tasks.messages.outbox import Outbox
+
+# Whose code nobody gets: written and erased in one commit, so that it costs what a real one costs.
+_NOBODY = {"email": "nobody@example.com", "phone_number": "+70000000000"}
+
+
+class ResetPassword(Struct, frozen=True):
+    """Who has forgotten their password: by phone number or by email address, one of the two."""
+
+    phone_number: Phone | None = None
+    email: Annotated[PlainText, Meta(max_length=254, description="In place of a phone number.")] | None = None
+
+
+class VerifyReset(Struct, frozen=True):
+    """A session, the code that was sent for it, and the password that is to count."""
+
+    session_id: UUID
+    code: Code
+    new_password: Password
+
+
+class PasswordReset:
+    """Starts resets of forgotten passwords and finishes them."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        passwords: Passwords,
+        codes: Codes,
+        limiter: RateLimiter,
+        profiles: Profiles,
+        outbox: Outbox,
+        phone_region: str,
+        development: bool,
+    ) -> None:
+        self._tokens = tokens
+        self._passwords = passwords
+        self._codes = codes
+        self._limiter = limiter
+        self._profiles = profiles
+        self._outbox = outbox
+        self._phone_region = phone_region
+        self._development = development
+
+    async def start(self, *, email: str | None = None, phone: str | None = None, visitor: Visitor) -> AwaitedCode:
+        """
+        Send a code to whoever has this email address or this phone number; one of the two is given.
+
+        For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems it.
+        """
+        email = email_address(email, development=self._development) if email is not None else None
+        phone = claimed_phone_number(phone, region=self._phone_region) if phone is not None else None
+        await self._limiter.code(email, phone, visitor)
+        whose = User.email == email if email is not None else User.phone_number == phone
+        person = await User.select(User.id, User.email, User.phone_number, User.blocked_at).where(whose).first()
+        known = person if person and not person["blocked_at"] else None
+        pending = (known["id"] if known else uuid4()).bytes
+        awaited, code = await self._codes.open("reset", pending)
+        event = f"reset_code:{awaited.session_id}"
+        reached = known or _NOBODY
+        async with transaction():
+            # To an address and not to a user: a reference to a row would have to be looked up, for known people only.
+            await self._outbox.owe(
+                event=event,
+                template="reset_code",
+                recipient=reached["email"],
+                phone_number=reached["phone_number"],
+                code=code,
+            )
+            await Message.raw("DELETE FROM message WHERE event IN ({}, {}) AND {}", event, f"{event}:sms", not known)
+        await self._outbox.hasten()
+        return awaited
+
+    async def finish(self, *, session_id: UUID, code: str, new_password: str, visitor: Visitor) -> UserView:
+        """
+        Set the new password, and end every session.
+
+        Raises:
+            PasswordRefused: the new password is too easy to guess; the code stays good.
+            InvalidCode: the code does not confirm this session.
+        """
+        await self._limiter.verification(visitor)
+        await self._passwords.checked(check_common, new_password, field="new_password")
+        async with self._codes.redeemed("reset", session_id, code) as pending:
+            user_id = UUID(bytes=pending)
+            # What is their own is told only to who holds the code: to others it would tell whose address it is.
+            contacts = await User.select(User.email, User.phone_number).where(User.id == user_id).first()
+            if contacts is None:
+                raise InvalidCode()
+            await self._passwords.checked(
+                check_new_password, new_password, field="new_password", region=self._phone_region, **contacts
+            )
+            password_hash = await self._passwords.hash(new_password)
+            async with transaction():
+                if await refresh.lock_user(user_id) is None:  # blocked a moment ago
+                    raise InvalidCode()
+                answer, ended = await set_password(
+                    user_id,
+                    password_hash,
+                    event=f"password_changed:{session_id}",
+                    outbox=self._outbox,
+                    profiles=self._profiles,
+                )
+        self._tokens.revoke(ended)
+        await self._outbox.hasten()
+        return answer
+
+
+class PasswordResetController(Controller):
+    """Resets of passwords."""
+
+    path = "/users/password/reset"
+    tags = ("Users",)
+    security = PUBLIC
+    response_class = LimitedResponse
+
+    @post(
+        "/",
+        summary="Start a reset of password",
+        response_description=WAITING,
+        responses=problems(*ANY_BODY, RateLimited),
+    )
+    async def reset_password(
+        self,
+        data: JSONBody[ResetPassword],
+        visitor: NamedDependency[Visitor],
+        password_reset: NamedDependency[PasswordReset],
+    ) -> AwaitedCode:
+        """
+        A six-digit code goes to the person's own email address, and to their phone where there is an SMS gateway; give
+        it to `/users/password/reset/verify/`.
+
+        The answer is the same where nobody has this phone number or email address.
+        """
+        if (data.phone_number is None) == (data.email is None):
+            message = "Give the phone number or the email address: one of the two."
+            raise ValidationFailed(FieldError(field="phone_number", message=message))
+        return await password_reset.start(email=data.email, phone=data.phone_number, visitor=visitor)
+
+    @post(
+        "/verify",
+        summary="Finish a reset of password",
+        response_description=YOU,
+        responses=problems(*ANY_BODY, InvalidCode, RateLimited),
+    )
+    async def verify_reset(
+        self,
+        data: JSONBody[VerifyReset],
+        visitor: NamedDependency[Visitor],
+        password_reset: NamedDependency[PasswordReset],
+    ) -> UserView:
+        """
+        The new password counts from now on, and every session has ended: sign in. A code is good for one use within
+        five minutes, and for five tries; a new password that is refused spends nothing.
+        """
+        return await password_reset.finish(
+            session_id=data.session_id, code=data.code, new_password=data.new_password, visitor=visitor
+        )

@@ -1,0 +1,169 @@
+"""`/users/token/`: signing in, exchanging refresh tokens, signing out."""
+
+import logging
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from actors.refusals import Overloaded
+from app.auth import refresh
+from app.auth.refresh import Device, TokenPair
+from app.auth.sessions import device_of
+from app.auth.tokens import REFRESH, TokenExpired, TokenInvalid, Tokens, WrongCredentials
+from app.http.fields import PUBLIC, PlainText
+from app.http.problems import problems
+from app.limits.requests import RateLimited, RateLimiter
+from app.limits.visitor import LimitedResponse, Visitor
+from app.people.contacts import claimed_phone_number
+from app.people.fields import ANY_BODY, Password, Phone
+from app.people.passwords.hashing import Passwords, is_outdated
+from db.engine import UNAVAILABLE
+from db.tables import User
+
+log = logging.getLogger(__name__)
+
+Refresh = Annotated[PlainText, Meta(max_length=2048, description="The refresh token of the last pair.")]
+
+
+class CreateToken(Struct, frozen=True):
+    """Who signs in."""
+
+    phone_number: Phone
+    password: Password
+
+
+class TokenRefresh(Struct, frozen=True):
+    """The refresh token to be exchanged. `access` is not needed and not looked at."""
+
+    refresh: Refresh
+    access: Any = None
+
+
+class TokenRevoke(Struct, frozen=True):
+    """The refresh token of the session that is to end."""
+
+    refresh: Refresh
+
+
+class SignIn:
+    """Begins sessions, prolongs them, and ends them by their refresh tokens."""
+
+    def __init__(self, *, tokens: Tokens, passwords: Passwords, limiter: RateLimiter, phone_region: str) -> None:
+        self._tokens = tokens
+        self._passwords = passwords
+        self._limiter = limiter
+        self._phone_region = phone_region
+
+    async def begin(self, *, phone: str, password: str, visitor: Visitor, device: Device) -> TokenPair:
+        """
+        The first pair of tokens of a new session.
+
+        Raises:
+            WrongCredentials: unknown phone, wrong password and somebody who is blocked alike, after the same work.
+        """
+        phone = claimed_phone_number(phone, region=self._phone_region)
+        await self._limiter.sign_in(phone, visitor)
+        # Twice where the hash became another one in between: by a change of password, or by a stronger hash of it.
+        for _ in range(2):
+            found = (
+                await User.select(User.id, User.password_hash, User.blocked_at)
+                .where(User.phone_number == phone)
+                .first()
+            )
+            matches = await self._passwords.match(found["password_hash"] if found else None, password)
+            if not (matches and found) or found["blocked_at"]:
+                raise WrongCredentials()
+            pair = await refresh.begin(self._tokens, found["id"], password_hash=found["password_hash"], device=device)
+            if pair:
+                await self._strengthen(found["id"], found["password_hash"], password)
+                return pair
+        raise WrongCredentials()
+
+    async def refresh(self, token: str, *, visitor: Visitor) -> TokenPair:
+        """The next pair; refused as `app.auth.refresh.rotate` says."""
+        await self._limiter.refresh(visitor)
+        await self._limiter.refresh_of(self._tokens.read(token, REFRESH).user_id, visitor)
+        return await refresh.rotate(self._tokens, token)
+
+    async def end(self, token: str, *, visitor: Visitor) -> None:
+        """End the session that this refresh token is of, if it is of one: whoever asks does not learn which."""
+        await self._limiter.refresh(visitor)
+        await refresh.sign_out(self._tokens, token)
+
+    async def _strengthen(self, user_id: UUID, password_hash: str, password: str) -> None:
+        """Hash the password anew where that is done with more work by now; nobody's sign-in fails for it."""
+        if not is_outdated(password_hash):
+            return
+        try:
+            stronger = await self._passwords.hash(password)
+            await User.raw(
+                'UPDATE "user" SET password_hash = {} WHERE id = {} AND password_hash = {}',
+                stronger,
+                user_id,
+                password_hash,
+            )
+        except (Overloaded, *UNAVAILABLE) as error:
+            log.info("a password's hash stays as it was: %s", type(error).__name__)
+
+
+class SignInController(Controller):
+    """How people prove who they are, and stop doing so."""
+
+    path = "/users/token"
+    tags = ("Users",)
+    security = PUBLIC
+
+    @post(
+        "/create",
+        summary="Sign in",
+        response_description="Tokens. The access token is good for `expires_in` seconds.",
+        responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
+        response_class=LimitedResponse,
+    )
+    async def create_token(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[CreateToken],
+        visitor: NamedDependency[Visitor],
+        sign_in: NamedDependency[SignIn],
+    ) -> TokenPair:
+        """
+        An access token for the `Authorization` header, and a refresh token for the next pair.
+
+        An unknown phone number and a wrong password are answered alike. Each sign-in is a session: see
+        `/users/sessions/`.
+        """
+        device = device_of(request.headers.get("user-agent"))
+        return await sign_in.begin(phone=data.phone_number, password=data.password, visitor=visitor, device=device)
+
+    @post(
+        "/refresh",
+        summary="Exchange a refresh token",
+        response_description="The next pair. The access token is good for `expires_in` seconds.",
+        responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
+        response_class=LimitedResponse,
+    )
+    async def refresh_token(
+        self, data: JSONBody[TokenRefresh], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]
+    ) -> TokenPair:
+        """
+        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes its whole
+        session.
+        """
+        return await sign_in.refresh(data.refresh, visitor=visitor)
+
+    @post("/revoke", status_code=204, summary="Sign out", responses=problems(*ANY_BODY, RateLimited))
+    async def revoke_token(
+        self, data: JSONBody[TokenRevoke], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]
+    ) -> None:
+        """
+        Ends the session that the refresh token is of, and with it every token of that session. No access token is
+        needed.
+
+        The answer is the same for a token that is unknown, expired or spent (RFC 7009).
+        """
+        await sign_in.end(data.refresh, visitor=visitor)

@@ -1,0 +1,183 @@
+"""
+`/health/`: whether this process lives, and whether what it needs is there, each part by name and since when.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from litestar import Controller, Response, get
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec import UNSET, Struct, UnsetType
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from actors.engine.background import in_background
+from app.http.fields import PUBLIC
+from db.engine import UNAVAILABLE
+from db.tables import Wallet
+from tasks.heartbeat import ALIVE, heartbeat_age
+from tasks.rates.board import RateBoard
+
+PROBE_SECONDS = 2.0
+# How often the parts are checked without being asked: `since` is late by this at most.
+CHECK_SECONDS = 5.0
+
+_DOWN = "The database is down, or this process is stopping: ask another one."
+
+State = Literal["ok", "degraded", "down"]
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One part: `degraded` is less than it should be, `down` is not there. `since` is when that began, in UTC."""
+
+    status: State
+    since: datetime
+    detail: str | UnsetType = UNSET
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """
+    All parts. Without its database the API is down; without any other part it is degraded and still serves.
+
+    A process that is stopping says so by a check named `process`, and is down.
+    """
+
+    status: State
+    checks: dict[str, Check]
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """What one check of a part has shown; `since` where the part itself can tell."""
+
+    status: State
+    detail: str | UnsetType = UNSET
+    since: datetime | None = None
+
+
+class HealthChecks:
+    """Checks every part now and then, and whenever somebody asks."""
+
+    def __init__(self, redis: Redis, board: RateBoard) -> None:
+        self._redis = redis
+        self.board = board
+        self._checks: dict[str, Check] = {}
+        self._stopping_since: datetime | None = None
+
+    def say_stopping(self) -> None:
+        """From now on this process counts as down: whoever asks should send people elsewhere."""
+        self._stopping_since = datetime.now(UTC)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep checking as long as the block runs: who asks after an outage should hear when it began."""
+        async with in_background(self._run_later):
+            yield
+
+    async def run(self) -> Readiness:
+        """How everything is at this moment. A part that does not answer within seconds counts as down."""
+        database, redis, worker = await asyncio.gather(
+            _reachable(Wallet.raw("SELECT 1")), _reachable(self._redis.ping()), self._worker()
+        )
+        now = datetime.now(UTC)
+        checks = {
+            name: self._checked(name, observation, now)
+            for name, observation in (
+                ("database", database),
+                ("redis", redis),
+                ("rates", self._rates(now)),
+                ("worker", worker),
+            )
+        }
+        self._checks = checks
+        if since := self._stopping_since:
+            detail = "It is stopping, and finishes what it has accepted."
+            stopping = Observation(status="down", detail=detail, since=since)
+            checks = checks | {"process": self._checked("process", stopping, now)}
+        if database.status == "down" or since:
+            return Readiness(status="down", checks=checks)
+        well = all(check.status == "ok" for check in checks.values())
+        return Readiness(status="ok" if well else "degraded", checks=checks)
+
+    async def _run_later(self) -> None:
+        await self.run()
+        await asyncio.sleep(CHECK_SECONDS)
+
+    def _checked(self, name: str, observation: Observation, now: datetime) -> Check:
+        before = self._checks.get(name)
+        unchanged = before.since if before and before.status == observation.status else None
+        since = observation.since or unchanged or now
+        return Check(status=observation.status, since=since.replace(microsecond=0), detail=observation.detail)
+
+    def _rates(self, now: datetime) -> Observation:
+        rates = self.board.current()
+        if rates is None:
+            return Observation(status="down", detail="There is no current rate: conversions are refused.")
+        source = f"{rates.source}, as of {rates.as_of:%Y-%m-%d %H:%M} UTC"
+        if rates.valid_until <= now:
+            detail = f"The last rates are too old, conversions are refused: {source}."
+            return Observation(status="down", detail=detail, since=rates.valid_until)
+        return Observation(status="ok", detail=source)
+
+    async def _worker(self) -> Observation:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                age = await heartbeat_age(self._redis)
+        except (RedisError, OSError):
+            return Observation(status="down", detail="Its heartbeat can't be read without Redis.")
+        if age is None:
+            return Observation(status="down", detail="No worker has ever run: start `wallet worker`.")
+        seconds = age // timedelta(seconds=1)
+        if age > ALIVE:
+            detail = f"No heartbeat for {seconds} seconds: is `wallet worker` running?"
+            return Observation(status="down", detail=detail, since=datetime.now(UTC) - age)
+        return Observation(status="ok", detail=f"Last heartbeat {seconds} seconds ago.")
+
+
+async def _reachable(question: Any) -> Observation:
+    asked = asyncio.ensure_future(question)
+    asked.add_done_callback(_retrieve_error)
+    try:
+        answered, _ = await asyncio.wait([asked], timeout=PROBE_SECONDS)
+        if answered:
+            asked.result()
+            return Observation(status="ok")
+    except (*UNAVAILABLE, RedisError):
+        pass
+    finally:
+        asked.cancel()  # without waiting for it: asyncpg, hanging up, waits for the server once more
+    return Observation(status="down", detail="It does not answer.")
+
+
+def _retrieve_error(asked: asyncio.Future[Any]) -> None:
+    """Or its error would be logged as one that was never retrieved."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+class HealthController(Controller):
+    """For load balancers and people on call."""
+
+    path = "/health"
+    tags = ["Health"]
+    security = PUBLIC
+
+    @get("/live", summary="Is the process alive?", response_description="It is.")
+    async def live(self) -> dict[str, str]:
+        """Answers as long as the process can."""
+        return {"status": "ok"}
+
+    @get(
+        "/ready",
+        summary="Is everything there?",
+        response_description="It serves: `ok`, or `degraded` where something is missing but the database.",
+        responses={503: ResponseSpec(Readiness, description=_DOWN, generate_examples=False)},
+    )
+    async def ready(self, health_checks: NamedDependency[HealthChecks]) -> Response[Readiness]:
+        """Database, Redis, rates, worker: each by name, and since when. 503 without the database or when stopping."""
+        readiness = await health_checks.run()
+        down = readiness.status == "down"
+        return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)

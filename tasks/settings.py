@@ -1,0 +1,42 @@
+"""What both the API and the worker are told by whoever reads the environment."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.bank import Limits
+from actors.engine.locks import Lease
+from db.engine import Pool
+from tasks.messages.mail import Smtp
+from tasks.messages.sms import SmsGateway
+from tasks.metrics import Metrics
+from tasks.rates.api import RatesSource
+
+DEVELOPMENT_SECRET = "a-development-secret-that-everybody-can-read"  # noqa: S105 - refused in production
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of a worker: each room's own knobs, and what several of them need."""
+
+    database_url: str = ""
+    """PostgreSQL, as postgresql://user:password@host:5432/database. `wallet serve` brings its own where it is unset."""
+    redis_url: str = ""
+    """Redis or Valkey, as redis://:password@host:6379/0. `wallet serve` brings its own where it is unset."""
+    environment: Literal["development", "production"] = "development"
+    """In development mail is caught and shown at /dev/mailbox/; production insists on a mail server and a secret."""
+    secret: str = DEVELOPMENT_SECRET
+    """Signs tokens. In production: at least 32 random bytes, the same for every process."""
+    media_folder: str = "media"
+    """Where profile images are kept."""
+    pool: Pool = Pool()
+    bank: Limits = Limits()
+    locks: Lease = Lease()
+    smtp: Smtp = Smtp()
+    sms: SmsGateway = SmsGateway()
+    rates: RatesSource = RatesSource()
+    metrics: Metrics = Metrics()
+
+    @property
+    def development(self) -> bool:
+        """Whether this is somebody's own machine."""
+        return self.environment == "development"
