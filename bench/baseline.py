@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from db.tables import Wallet
+from db.engine import engine
 
 _DATABASE = "pgbench"
 _SCALE = 10  # branches: not below the number of clients, or they would queue for the same rows
@@ -37,7 +37,7 @@ class Baseline:
 
     async def prepare(self) -> None:
         """Make its database and its tables."""
-        await Wallet.raw(f"CREATE DATABASE {_DATABASE}")
+        await engine().run_ddl(f"CREATE DATABASE {_DATABASE}")
         self._pgbench(["-i", "-q", "-s", str(_SCALE)], seconds=0)
 
     async def transactions_per_second(self, seconds: int) -> float:
@@ -47,7 +47,7 @@ class Baseline:
         Raises:
             BaselineFailed: it could not, or a transaction of its failed.
         """
-        await Wallet.raw("CHECKPOINT")
+        await engine().run_ddl("CHECKPOINT")
         arguments = ["-M", "prepared", "-c", str(_CLIENTS), "-j", str(_THREADS), "-T", str(seconds)]
         said = self._pgbench(arguments, seconds=seconds)
         rate = re.search(r"^tps = ([0-9.]+)", said, re.MULTILINE)

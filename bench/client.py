@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from bench.load import LATE_SECONDS, Load, Run, Step
 
 
-class Answer(NamedTuple):
+class TimedAnswer(NamedTuple):
     """One that came in time."""
 
     connection: int
@@ -28,9 +28,9 @@ class Answer(NamedTuple):
 class Tally(Struct):
     """What all connections have seen together."""
 
-    started_at: float  # as `Answer.asked_at`
+    started_at: float  # as `TimedAnswer.asked_at`
     ends_at: float
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[TimedAnswer] = field(default_factory=list)
     broken: int = 0
     late: int = 0
     sample: str = ""
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
             self._end()
             return
         status = int(head[9:12])
-        self._tally.answers.append(Answer(self._number, status, self._asked_at, now - self._asked_at))
+        self._tally.answers.append(TimedAnswer(self._number, status, self._asked_at, now - self._asked_at))
         if status not in (200, 201) and not self._tally.sample:
             self._tally.sample = body.decode(errors="replace")
         self._received = b""

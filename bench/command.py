@@ -13,11 +13,12 @@ import click
 from bench.api import tuning
 from bench.baseline import BaselineFailed
 from bench.cpu import cores_busy
-from bench.load import LoadFailed, generator
+from bench.driver import generator
 from bench.machine import look_at_machine
 from bench.report import Report, show
 from bench.scratch import leave_on_signals, scratch
 from bench.stage import Stage
+from bench.wrk import LoadFailed
 from db.audit import audit
 from db.servers.process import EmbeddedError
 

@@ -1,17 +1,10 @@
-"""Drives the API: through wrk, or a bundled client where that is missing."""
+"""What the API is loaded with, and what came of it."""
 
-import secrets
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-_SCRIPT = Path(__file__).with_name("wrk.lua")
-# One thread: wrk starts each when it has read its script's file, and counts the time from when the last has started.
-_THREADS = 1
 # A request that takes longer counts as an error. Longer than the bank's own deadline, so that its 503 is seen first.
 LATE_SECONDS = 15
 ALL = 2**31
@@ -77,56 +70,3 @@ class Run(Struct, frozen=True, kw_only=True):
     def errors(self) -> int:
         """Whatever was neither a 200 nor a 201."""
         return sum(self.statuses.values()) - self.good + self.broken + self.late
-
-
-class LoadFailed(Exception):
-    """wrk ended with an error; the message has its last words."""
-
-
-def generator() -> str:
-    """Who sends the requests, in words."""
-    if shutil.which("wrk"):
-        return "wrk, with one thread, on the same cores"
-    return "a bundled Python client on the same cores, since wrk is not installed: it needs more of them than wrk"
-
-
-def drive(load: Load) -> Run:
-    """
-    Send the load for its time and count what comes back.
-
-    Raises:
-        LoadFailed: wrk could not.
-    """
-    if shutil.which("wrk"):
-        return drive_with_wrk(load)
-    from bench.client import drive as drive_with_bundled_client  # here: it needs `Load` and `Run` from this file
-
-    return drive_with_bundled_client(load)
-
-
-def drive_with_wrk(load: Load) -> Run:
-    """
-    The same, with wrk whatever is installed.
-
-    Raises:
-        LoadFailed: it could not.
-    """
-    shape = load.shape
-    command = ["wrk", "-t", str(_THREADS), "-c", str(load.connections)]
-    command += ["-d", f"{load.seconds}s", "--timeout", f"{LATE_SECONDS}s", "-s", str(_SCRIPT)]
-    command += [f"http://{load.host}:{load.port}", "--", str(load.holders)]
-    command += [str(secrets.randbelow(10**6)), secrets.token_hex(12), str(shape.senders), str(shape.receivers)]
-    command += [",".join(shape.steps), str(shape.items), shape.query]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=load.seconds + 120,
-        start_new_session=True,  # a Ctrl-C in the terminal is for us alone; we end it
-    )
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines or not lines[-1].startswith("{"):
-        raise LoadFailed(f"wrk did not finish:\n{(done.stderr + done.stdout).strip()[-1000:]}")
-    return msgspec.json.decode(lines[-1], type=Run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from db.tables import Wallet
+from db.engine import engine
 
 _FLUSHES = 100
 # With more than this on its mind beforehand, a machine is not ours alone.
@@ -43,7 +43,8 @@ class Machine(Struct, frozen=True, kw_only=True):
 async def look_at_machine(folder: Path, *, cores_busy_before: float) -> Machine:
     """This machine, and the disk under `folder`."""
     settings = {
-        name: (await Wallet.raw(f"SHOW {name}"))[0][name] for name in ("server_version", "fsync", "synchronous_commit")
+        name: (await engine().run_ddl(f"SHOW {name}"))[0][name]
+        for name in ("server_version", "fsync", "synchronous_commit")
     }
     return Machine(
         processor=_processor(),

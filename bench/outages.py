@@ -1,29 +1,38 @@
 """What clients see where Redis or PostgreSQL is away, and where there is too much: `python -m bench.outages`."""
 
+import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import Event, Thread
 from typing import Literal, get_args
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import click
 from msgspec import Struct
 
-from bench.api import api
-from bench.client import Answer, Tally, drive_and_tell, percentile
+from bench.api import Api, api
+from bench.client import Tally, TimedAnswer, drive_and_tell, percentile
 from bench.command import benchmark, connections_option, wallets_option
-from bench.lookout import Said, watched
 from bench.proc import family, largest_mib, processes
 from bench.report import Result
 from bench.stage import PAUSE_SECONDS, Case, Stage, in_words
 
 _PROCESSES = 2
 _WARM_UP, _BEFORE, _AWAY, _AFTER = 4, 3, 4, 6  # seconds
-_MAILBOX = "WALLET_BANK_CAUGHT_MAX"
+_MAILBOX = "WALLET_BANK_MAILBOX_MAX"
 _TIMES = 5
 _PARTS = {"Valkey": "redis", "PostgreSQL": "database"}
+
+_WATCH_SECONDS = 0.02
+
+Said = list[tuple[float, str]]
+"""When /health/ready was asked, on time.perf_counter()'s clock, and what it said of one part: "ok" or "down"."""
 
 How = Literal["killed", "stopped"]
 """Killed, and started again; or all its processes stopped, so that it takes connections and answers nothing."""
@@ -55,12 +64,12 @@ class _Seen(Struct, frozen=True, kw_only=True):
     noticed: float | None  # seconds until /health/ready said so
     forgotten: float | None  # seconds from then until it said so no more
 
-    def between(self, start: float, end: float) -> list[Answer]:
+    def between(self, start: float, end: float) -> list[TimedAnswer]:
         """What was asked for in that time, and answered."""
         return [answer for answer in self.tally.answers if start <= answer.asked_at < end]
 
     @property
-    def phases(self) -> dict[str, tuple[list[Answer], float]]:
+    def phases(self) -> dict[str, tuple[list[TimedAnswer], float]]:
         """Answers and seconds before it, without it and with it again."""
         tally = self.tally
         spans = {
@@ -189,7 +198,7 @@ def _refuse(stage: Stage, clients: ProcessPoolExecutor, most: int) -> None:
 
 
 def _result(
-    stage: Stage, name: str, case: Case, phases: Sequence[tuple[list[Answer], float]], memory: float = 0.0
+    stage: Stage, name: str, case: Case, phases: Sequence[tuple[list[TimedAnswer], float]], memory: float = 0.0
 ) -> Result:
     """The answers of all runs of a phase together, and how many there were in a second."""
     took = sorted(answer.seconds for answers, _ in phases for answer in answers) or [0.0]
@@ -212,3 +221,33 @@ def _result(
 
 if __name__ == "__main__":
     outages()
+
+
+@contextmanager
+def watched(served: Api, part: str) -> Iterator[Said]:
+    """Note what /health/ready says of one part, again and again, as long as the block runs."""
+    said: Said = []
+    over = Event()
+
+    def ask_again_and_again() -> None:
+        while not over.wait(_WATCH_SECONDS):
+            asked_at = time.perf_counter()
+            said.append((asked_at, _status(served, part)))
+
+    thread = Thread(target=ask_again_and_again)
+    thread.start()
+    try:
+        yield said
+    finally:
+        over.set()
+        thread.join()
+
+
+def _status(served: Api, part: str) -> str:
+    try:
+        answer = urlopen(f"http://{served.host}:{served.port}/health/ready", timeout=30)
+    except HTTPError as not_ready:
+        answer = not_ready
+    with answer:
+        status: str = json.load(answer)["checks"][part]["status"]
+    return status

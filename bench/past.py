@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from bench.people import OPENING_BALANCE, rest, settle_in
-from db.tables import Wallet
+from db.tables import Transaction, Wallet
 
 # Every so many-th transfer of the ring is followed by one to the merchant.
 _STRIDE = 3
@@ -92,7 +92,7 @@ async def live_through(*, wallets: int, entries: int) -> Past:
     }
     for first in range(0, transfers, _CHUNK):
         last = min(first + _CHUNK, transfers) - 1
-        await Wallet.raw(_TRANSFERS.format(first=first, last=last, **past))
+        await Transaction.raw(_TRANSFERS.format(first=first, last=last, **past))
     await Wallet.raw(_BALANCES.format(**past))
     await rest()
     return Past(merchant_id=merchant, began_at=ended_at - transfers * _APART, ended_at=ended_at)

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from app.auth.tokens import Lifetimes, Tokens
-from db.tables import Wallet
+from db.engine import engine
+from db.tables import Transaction, Wallet
 from db.transaction import transaction
 
 # Enough for a single wallet to send 1.00 ten thousand times a second for hours.
@@ -67,15 +68,15 @@ async def settle_in(wallets: int) -> int:
     after: int = max(newest["id"], 1000)  # people's wallets count from 1001
     async with transaction():
         await Wallet.raw(_OPEN, newest["people"] + 1, newest["people"] + wallets, OPENING_BALANCE)
-        await Wallet.raw(_DEPOSIT, after)
+        await Transaction.raw(_DEPOSIT, after)
     await rest()
     return after
 
 
 async def rest() -> None:
     """What a database that has been loaded has to do at some time, done now: else it would do it during the runs."""
-    await Wallet.raw("VACUUM (ANALYZE)")
-    await Wallet.raw("CHECKPOINT")
+    await engine().run_ddl("VACUUM (ANALYZE)")
+    await engine().run_ddl("CHECKPOINT")
 
 
 def write_holders(file: Path, secret: str) -> int:
@@ -108,6 +109,5 @@ def _write(file: Path, secret: str, rows: list[dict[str, Any]]) -> None:
 
 async def movements_recorded() -> int:
     """How many transactions the ledger has."""
-    rows = await Wallet.raw('SELECT count(*) FROM "transaction"')
-    count: int = rows[0]["count"]
+    count: int = await Transaction.count()
     return count

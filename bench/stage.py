@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from bench.api import Api, Batches, api, batches
 from bench.baseline import Baseline
 from bench.cpu import microseconds_each, seconds_used
-from bench.load import Load, Run, Shape, drive
+from bench.driver import drive
+from bench.load import Load, Run, Shape
 from bench.people import movements_recorded, settle_in, write_holders
 from bench.proc import largest_mib
 from bench.report import Result, complaint

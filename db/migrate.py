@@ -21,7 +21,7 @@ from db.engine import UNAVAILABLE, engine
 from db.errors import ReadableError
 from db.online_ddl import make_index
 from db.piccolo_app import APP_CONFIG
-from db.transaction import CommitInDoubt, transaction
+from db.transaction import CommitInDoubt, run, transaction
 
 # In this order. The logins and sessions of staff are Piccolo's own tables, with migrations of its own.
 APPS = (STAFF_LOGINS, STAFF_SESSIONS, APP_CONFIG)
@@ -146,7 +146,7 @@ async def _run(step: Step) -> None:
 
 async def _try(step: Step) -> None:
     async with transaction():
-        await Migration.raw(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+        await run(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
         with redirect_stdout(StringIO()):
             manager = await step.module.forwards()
             if isinstance(manager, MigrationManager):

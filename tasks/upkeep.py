@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from piccolo.table import Table
+from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import AuditReport, audit, forget_results, keep_result
-from db.tables import Message, User
+from db.tables import IdempotencyKey, Message, RefreshToken, User
 
 # Small enough that a batch holds its locks for a moment only, with a pause in which others get their turn.
 BATCH = 1_000
@@ -19,12 +21,12 @@ PAUSE_SECONDS = 0.05
 
 # What is forgotten, and when. Keys are promised to live for 7 days at least; a refresh token's row must outlive the
 # token, or a stolen one used late would look unknown rather than used twice.
-_FORGOTTEN = {
-    "idempotency_key": "created_at < now() - interval '8 days'",
-    "refresh_token": "expires_at < now() - interval '1 day'",
-    "message": "next_attempt_at IS NULL AND created_at < now() - interval '90 days'",
+_FORGOTTEN: dict[str, tuple[type[Table], str]] = {
+    "idempotency_key": (IdempotencyKey, "created_at < now() - interval '8 days'"),
+    "refresh_token": (RefreshToken, "expires_at < now() - interval '1 day'"),
+    "message": (Message, "next_attempt_at IS NULL AND created_at < now() - interval '90 days'"),
     # Of staff. Piccolo's column has no time zone: two days are past its end in any.
-    "sessions": "expiry_date < now()::timestamp - interval '2 days'",
+    "sessions": (SessionsBase, "expiry_date < now()::timestamp - interval '2 days'"),
 }
 
 # What `app/people/images.py` calls its files. Whatever else lies in the folder is not ours to delete.
@@ -48,19 +50,19 @@ async def clean_up(media_folder: Path) -> dict[str, int]:
 
     How many of each. A table whose rows are needed by no promise any more is here; the ledger never is.
     """
-    gone = {table: await _forget(table, condition) for table, condition in _FORGOTTEN.items()}
+    gone = {name: await _forget(name, table, condition) for name, (table, condition) in _FORGOTTEN.items()}
     return gone | {"audit_result": await forget_results(), "image": await forget_images(media_folder)}
 
 
-async def _forget(table: str, condition: str) -> int:
+async def _forget(name: str, table: type[Table], condition: str) -> int:
     # By address: the rows of a batch are found once, and the batch needs no order and no index of its own.
     statement = (
-        f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY("  # noqa: S608 both are constants above
-        f"SELECT ctid FROM {table} WHERE {condition} LIMIT {{}})) AND {condition} RETURNING 1)"
+        f"WITH gone AS (DELETE FROM {name} WHERE ctid = ANY (ARRAY("  # noqa: S608 both are constants above
+        f"SELECT ctid FROM {name} WHERE {condition} LIMIT {{}})) AND {condition} RETURNING 1)"
         " SELECT count(*) AS gone FROM gone"
     )
     total = 0
-    while gone := (await Message.raw(statement, BATCH))[0]["gone"]:
+    while gone := (await table.raw(statement, BATCH))[0]["gone"]:
         total += gone
         await asyncio.sleep(PAUSE_SECONDS)
     return total

@@ -21,68 +21,11 @@ from redis.exceptions import RedisError
 
 from actors.engine import signals
 from actors.engine.background import in_background
-from actors.engine.redis_connection import Script, Wire
+from actors.engine.redis_connection import RedisConnection, script
 
 log = logging.getLogger(__name__)
 
-# KEYS[1]: what all keys of a shard begin with; ARGV: token, owner, milliseconds, and the wallets' ids in one string.
-# Redis Cluster finds the slot by KEYS[1]; whatever is made of it here has the same hash tag and so the same slot. A key
-# for each wallet and each reservation, packed here and unpacked there, cost more than all the script does.
-# Returns the positions (from 1) of those that could not be had.
-# The value of a lock is "owner:number"; beside it, for a moment only, stand the owners who missed it, with commas
-# between, in the order in which they came. Nobody goes before the first of them.
-_KEYS = """
-local keys, most = {}, 0
-for id in string.gmatch(ids, '%d+') do most = most + 1; keys[most] = KEYS[1] .. id end
-for i = 1, most do keys[most + i] = keys[i] .. ':next' end
-local values = redis.call('MGET', unpack(keys))
-local function first(queue) return string.match(queue, '^[^,]+') end
-"""
-_TAKE = Script(f"""
-local token, owner, lease, reserve, ids = unpack(ARGV)
-{_KEYS}
-local missed = {{}}
-for i = 1, most do
-  local holder, queue = values[i], values[most + i]
-  if (holder and string.sub(holder, 1, #owner) ~= owner) or (queue and first(queue) ~= owner) then
-    missed[#missed + 1] = i
-    if not queue then
-      redis.call('SET', keys[most + i], owner, 'PX', reserve)
-    elseif not string.find(queue, owner, 1, true) then
-      redis.call('SET', keys[most + i], queue .. ',' .. owner, 'KEEPTTL')
-    end
-  else
-    redis.call('SET', keys[i], token, 'PX', lease)
-    if queue == owner then
-      redis.call('DEL', keys[most + i])
-    elseif queue then
-      redis.call('SET', keys[most + i], string.sub(queue, #owner + 2), 'PX', reserve)
-    end
-  end
-end
-return missed
-""")
-
-# ARGV: the token, the channel's prefix, and the ids as above. Wakes whoever is next.
-_RELEASE = Script(f"""
-local token, channel, ids = unpack(ARGV)
-{_KEYS}
-local free, woken = {{}}, {{}}
-for i = 1, most do
-  if values[i] == token then
-    free[#free + 1] = keys[i]
-    if values[most + i] then
-      local waiter = first(values[most + i])
-      local id = string.sub(keys[i], #KEYS[1] + 1)
-      woken[waiter] = woken[waiter] and woken[waiter] .. ',' .. id or id
-    end
-  end
-end
-if #free > 0 then redis.call('DEL', unpack(free)) end
-for waiter, freed in pairs(woken) do redis.call('PUBLISH', channel .. waiter, freed) end
-return 0
-""")
-
+_TAKE, _RELEASE = script("take"), script("release")
 _CHANNEL = "wallet:freed:"
 
 
@@ -111,8 +54,8 @@ class Locks:
         self.degraded = False
         self._on_freed: Callable[[Iterable[int]], None] = lambda _: None
         # Nobody's take waits for somebody's release.
-        self._taking = Wire(redis_url, answer_seconds=lease.answer_seconds)
-        self._releasing = Wire(redis_url, answer_seconds=lease.answer_seconds)
+        self._taking = RedisConnection(redis_url, answer_seconds=lease.answer_seconds)
+        self._releasing = RedisConnection(redis_url, answer_seconds=lease.answer_seconds)
         self._listener: Redis = Redis.from_url(
             redis_url, socket_timeout=lease.answer_seconds, socket_connect_timeout=lease.answer_seconds
         )

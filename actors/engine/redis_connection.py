@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from hashlib import sha1
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,7 +19,13 @@ class Script:
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Wire:
+def script(name: str) -> Script:
+    """The script `lua/{name}.lua`, with `lua/keys.lua` in it where it says so."""
+    folder = Path(__file__).with_name("lua")
+    return Script((folder / f"{name}.lua").read_text().replace("--{keys}", (folder / "keys.lua").read_text()))
+
+
+class RedisConnection:
     """
     One connection of redis-py's, without the client around it.
 

@@ -67,7 +67,7 @@ def pay_fee(wallet: WalletRow, fee: Decimal, rate: Decimal | None, book: Book) -
     # Periods that passed while the wallet was blocked are not charged.
     wallet.fee_due_at = next_due(due_at, book.now if not wallet.is_active else due_at)
     wallet.is_active = True
-    return Receipt(transaction=transaction, balance_after=wallet.amount, sender_number=wallet.number)
+    return book.receipt(transaction, wallet.amount)
 
 
 def next_due(due_at: datetime, now: datetime) -> datetime:

@@ -8,14 +8,17 @@ from msgspec import Meta, Struct
 from actors.refusals import DatabaseUnavailable, Overloaded
 from app.http.fields import PlainText
 from app.http.problems import BAD_BODY
-from app.people.passwords.policy import LENGTH_MAX, LENGTH_MIN
+
+PASSWORD_LENGTH_MIN = 8
+PASSWORD_LENGTH_MAX = 128
 
 Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
 Phone = Annotated[
     PlainText, Meta(max_length=40, examples=["+77011234567"], description="With its country code, or a local one.")
 ]
 Password = Annotated[
-    PlainText, Meta(min_length=LENGTH_MIN, max_length=LENGTH_MAX, examples=["correct horse battery staple"])
+    PlainText,
+    Meta(min_length=PASSWORD_LENGTH_MIN, max_length=PASSWORD_LENGTH_MAX, examples=["correct horse battery staple"]),
 ]
 Code = Annotated[PlainText, Meta(max_length=16, examples=["042137"], description="The six digits that were sent.")]
 

@@ -156,7 +156,7 @@ def _environment(database_url: str, redis_url: str) -> dict[str, str]:
         "WALLET_LOG_FORMAT": "json",
         "WALLET_LOCKS_LEASE_SECONDS": str(LEASE_SECONDS),
         "WALLET_POOL_STATEMENT_TIMEOUT_SECONDS": "2",  # how long an answer that never comes is waited for
-        "WALLET_BANK_WALLET_CAUGHT_MAX": "40",  # so that a crowd before one wallet is turned away
+        "WALLET_BANK_WALLET_MAILBOX_MAX": "40",  # so that a crowd before one wallet is turned away
     }
 
 

@@ -11,7 +11,7 @@ from actors.rules.fees import FEE_PERIOD
 from app.proof.office import Act
 from app.proof.wishes import Holder, Movement, Wish
 from db.audit import audit
-from db.tables import Wallet
+from db.tables import IdempotencyKey, Transaction, Wallet
 
 _KEYS = 'SELECT "key", "transaction" FROM "idempotency_key"'
 _MOVEMENTS = """
@@ -43,7 +43,7 @@ class Verdict(Struct, kw_only=True):
 
 async def already_there(wishes: Sequence[Wish]) -> set[str]:
     """The keys of those that have happened, whether anyone was told or not."""
-    there = {row["key"] for row in await Wallet.raw(_KEYS)}
+    there = {row["key"] for row in await IdempotencyKey.raw(_KEYS)}
     return {wish.key for wish in wishes} & there
 
 
@@ -71,7 +71,7 @@ async def judge(
 ) -> Verdict:
     """Whether each wish and act came to what was told of it, once, and nothing else has happened."""
     verdict = Verdict()
-    keys: dict[str, UUID] = {row["key"]: row["transaction"] for row in await Wallet.raw(_KEYS)}
+    keys: dict[str, UUID] = {row["key"]: row["transaction"] for row in await IdempotencyKey.raw(_KEYS)}
     ledger = await _ledger()
     for wish in wishes:
         _judge_wish(wish, keys, ledger, verdict)
@@ -133,7 +133,7 @@ async def _ledger() -> dict[UUID, "_Row"]:
         row["id"]: _Row(
             Movement(row["operation_type"], row["amount"], row["sender"], row["receiver"]), reverses=row["reverses"]
         )
-        for row in await Wallet.raw(_MOVEMENTS)
+        for row in await Transaction.raw(_MOVEMENTS)
     }
 
 

@@ -13,7 +13,6 @@ from actors.money import InvalidAmount, amount_from_json
 from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, Unfreeze, new_id
 from actors.refusals import IdempotencyKeyReused, Refusal
 from app.staff.forms import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
-from db import ledger
 from db.tables import Wallet
 
 GROUP = "Act on money"
@@ -72,7 +71,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
             Adjust(
                 id=new_id(),
                 staff=staff,
-                wallet_id=await _wallet_id(form.wallet_number),
+                wallet_id=await wallet_id_of(form.wallet_number),
                 amount=_signed(form.amount),
                 reason=form.reason,
                 key=IdempotencyKey(user_id=uuid5(_KEYS, str(staff.id)), key=form.reference),
@@ -86,7 +85,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
         order = Freeze(
             id=new_id(),
             staff=operator(request),
-            wallet_id=await _wallet_id(form.wallet_number),
+            wallet_id=await wallet_id_of(form.wallet_number),
             reason=form.reason,
         )
         receipt = await _perform(bank, order)
@@ -94,7 +93,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
 
     async def unfreeze(request: Request, form: UnfreezeForm) -> str:
         staff = operator(request)
-        wallet_id = await _wallet_id(form.wallet_number)
+        wallet_id = await wallet_id_of(form.wallet_number)
         await _refuse_erased(wallet_id)
         order = Unfreeze(id=new_id(), staff=staff, wallet_id=wallet_id, reason=form.reason)
         receipt = await _perform(bank, order)
@@ -133,12 +132,14 @@ async def _perform(bank: Bank, order: Order) -> Receipt:
         raise ValueError(f"{refusal.title} {refusal}") from None
 
 
-async def _wallet_id(number: str) -> int:
+async def wallet_id_of(number: str) -> int:
+    """The id of a person's wallet. Raises `ValueError`, with a sentence, where nobody has this number."""
     with database_trouble_in_words():
-        found = (await ledger.wallet_ids([number])).get(number)
-    if found is None:
+        row = await Wallet.select(Wallet.id).where((Wallet.wallet_number == number) & Wallet.user.is_not_null()).first()
+    if row is None:
         raise ValueError("There is no wallet of a person with this number.")
-    return found
+    wallet_id: int = row["id"]
+    return wallet_id
 
 
 async def _refuse_erased(wallet_id: int) -> None:

@@ -17,8 +17,7 @@ from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
 from app.http.fields import PUBLIC
-from db.engine import UNAVAILABLE
-from db.tables import Wallet
+from db.engine import UNAVAILABLE, engine
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
 
@@ -80,7 +79,7 @@ class HealthChecks:
     async def run(self) -> Readiness:
         """How everything is at this moment. A part that does not answer within seconds counts as down."""
         database, redis, worker = await asyncio.gather(
-            _reachable(Wallet.raw("SELECT 1")), _reachable(self._redis.ping()), self._worker()
+            _reachable(engine().run_ddl("SELECT 1")), _reachable(self._redis.ping()), self._worker()
         )
         now = datetime.now(UTC)
         checks = {

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from actors.money import CURRENCIES, Rates
 from db.tables import ExchangeRate
+from db.transaction import run
 from tasks.rates.api import Quote
 
 RATES_KEY = "wallet:rates"
@@ -100,7 +101,7 @@ async def recorded(*, snapshots: bool) -> Known | None:
 
 async def hold_records() -> None:
     """Until the current transaction ends, let nobody else compare and record rates."""
-    await ExchangeRate.raw("SELECT pg_advisory_xact_lock({}::bigint)", _ADVISORY_LOCK)
+    await run("SELECT pg_advisory_xact_lock($1::bigint)", _ADVISORY_LOCK)
 
 
 async def record(quote: Quote) -> None:

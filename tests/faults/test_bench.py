@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from bench import client
-from bench.load import Load, Run, Shape, drive_with_wrk
+from bench import client, wrk
+from bench.load import Load, Run, Shape
 from bench.people import settle_in, write_holders
 from bench.report import Report
 from db.audit import audit
@@ -32,7 +32,7 @@ T = TypeVar("T")
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 
 
-@pytest.mark.parametrize("drive", [pytest.param(drive_with_wrk, marks=needs_wrk, id="wrk"), client.drive])
+@pytest.mark.parametrize("drive", [pytest.param(wrk.drive, marks=needs_wrk, id="wrk"), client.drive])
 @pytest.mark.parametrize(
     "shape",
     [

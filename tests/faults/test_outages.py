@@ -144,7 +144,7 @@ async def test_without_postgresql_everyone_is_told_to_come_again_and_service_res
 async def test_what_is_too_much_is_refused_at_once_and_nothing_of_it_happens(
     database: str, redis_url: str, tmp_path: Path
 ) -> None:
-    variables = {"DATABASE_URL": database, "REDIS_URL": redis_url, "WALLET_BANK_CAUGHT_MAX": "16"}
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_url, "WALLET_BANK_MAILBOX_MAX": "16"}
     with server("api", folder=tmp_path, **variables) as api:
         api.wait_until_live()
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:

@@ -4,6 +4,7 @@ from app.auth.revocations import Revocations
 from app.auth.tokens import Lifetimes, Tokens
 from app.http.parameters import EARLIEST, LATEST
 from app.payments.history import history
+from app.staff.money_forms import wallet_id_of
 from app.wallets.views import wallet_of, wallets_of
 from db import ledger
 from db.engine import Pool, connection_pool
@@ -35,7 +36,7 @@ async def test_no_order_and_no_read_scans_a_table_not_even_one_that_was_empty_wh
             await wallet_of(alice.owner, alice.id)
             await revocations.catch_up()
             await history(alice.id, limit=5, since=EARLIEST, until=LATEST)
-            assert await ledger.wallet_ids([alice.number, bob.number]) == {alice.number: alice.id, bob.number: bob.id}
+            assert [await wallet_id_of(each.number) for each in (alice, bob)] == [alice.id, bob.id]
             async with transaction():
                 assert await ledger.find([(order.id, alice.id) for order in sent])
 

@@ -1,7 +1,7 @@
 """
 What the engine sees of redis-py: connections that are sent commands, and a subscription.
 
-Only these stand in for something. The wire's turns, time limits and repetitions, and the loop that listens, are real.
+Only these stand in for something. Turns, time limits and repetitions, and the loop that listens, are real.
 """
 
 import asyncio

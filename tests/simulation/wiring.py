@@ -33,7 +33,7 @@ def wired(world: World, lock_server: LockServer, weather: Weather) -> Iterator[N
             patch("actors.engine.redis_connection.Redis", SimulatedRedis),
             patch("actors.engine.locks.Redis", SimulatedRedis),
             patch("db.transaction.engine", engine),
-            patch("db.ledger.Wallet", Rows),
+            patch("db.ledger.Transaction", Rows),
             patch("actors.engine.loading.datetime", Clock),
         ):
             yield

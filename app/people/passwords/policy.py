@@ -5,10 +5,9 @@ from functools import cache
 from actors.refusals import FieldError, Refusal
 from app.http.problems import ValidationFailed
 from app.people.contacts import claimed_phone_number
+from app.people.fields import PASSWORD_LENGTH_MAX, PASSWORD_LENGTH_MIN
 
-LENGTH_MIN = 8
 STAFF_LENGTH_MIN = 12
-LENGTH_MAX = 128
 
 # Staff can move other people's money. By zxcvbn's estimate, from here on a password also holds out where its slow hash
 # has leaked. It reads no more characters than that.
@@ -45,7 +44,7 @@ def _common() -> frozenset[str]:
     """The 30 000 most common passwords of zxcvbn (MIT licence) that are long enough to be refused for anything else."""
     from zxcvbn.frequency_lists import FREQUENCY_LISTS  # here: it is large, and nobody waits for it at the start
 
-    return frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"] if len(word) >= LENGTH_MIN)
+    return frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"] if len(word) >= PASSWORD_LENGTH_MIN)
 
 
 def _as_phone_number(text: str, region: str) -> str | None:
@@ -63,8 +62,8 @@ def staff_weakness(password: str, username: str) -> str | None:
     """
     if not _is_text(password):
         return "The password must be text in UTF-8."
-    if not STAFF_LENGTH_MIN <= len(password) <= LENGTH_MAX:
-        return f"The password must have {STAFF_LENGTH_MIN} to {LENGTH_MAX} characters."
+    if not STAFF_LENGTH_MIN <= len(password) <= PASSWORD_LENGTH_MAX:
+        return f"The password must have {STAFF_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters."
     if username.lower() in password.lower():
         return "The password must not contain the username."
     from zxcvbn import zxcvbn  # here: its lists are large, and nobody waits for them at the start
