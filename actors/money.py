@@ -4,19 +4,24 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal, localcontext
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-Currency = Literal["KZT", "EUR", "USD"]
-CURRENCIES: tuple[Currency, ...] = get_args(Currency)
+from db.currencies import CODES, MINOR_DIGITS
 
-CENT = Decimal("0.01")
+if TYPE_CHECKING:
+    Currency = str
+else:
+    Currency = Literal[CODES]
+    """What bodies and the OpenAPI document allow; type checkers can't follow where it comes from."""
+
+CENT = Decimal(1).scaleb(-MINOR_DIGITS)
 AMOUNT_MAX = Decimal("999999999999.99")
 RATE_STEP = Decimal("0.000000000001")
 
 # What JSON may call an amount: 200, 200.5, 200.00 or the same in quotes. No sign, no exponent, no space.
-_AMOUNT = re.compile(rb'("?)((?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?)\1', re.ASCII)
+_AMOUNT = re.compile(rb'("?)((?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,%d})?)\1' % MINOR_DIGITS, re.ASCII)
 
 
 class InvalidAmount(ValueError):
@@ -42,18 +47,27 @@ def amount_from_json(raw: bytes) -> Decimal:
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """What one US dollar costs in each currency, who said so, of what moment, and until when that is believed."""
+    """
+    What one US dollar costs in each currency, who said so, of what moment, and until when that is believed.
+
+    A currency may be missing: what an older version has kept knows nothing of a new one.
+    """
 
     per_dollar: Mapping[str, Decimal]
     source: str
     as_of: datetime
     valid_until: datetime
 
+    def know(self, *currencies: str) -> bool:
+        """Whether each of these has a price."""
+        return all(currency in self.per_dollar for currency in currencies)
+
     def rate(self, base: str, quote: str) -> Decimal:
         """
         What one unit of `base` costs in `quote`, to twelve decimals: the figure that conversions use and name.
 
-        Rounded down: a rate and its way back, both rounded up, would together make money out of a large amount.
+        Both have a price. Rounded down: a rate and its way back, both rounded up, would together make money out of a
+        large amount.
         """
         with localcontext(prec=40, rounding=ROUND_DOWN):
             return (self.per_dollar[quote] / self.per_dollar[base]).quantize(RATE_STEP)

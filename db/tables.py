@@ -22,11 +22,14 @@ from piccolo.columns.defaults.uuid import UUID4
 from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 
+from db.currencies import CODES, MINOR_DIGITS
+
 # Piccolo warns that `user` is a reserved word; it quotes the name, and so does every statement here.
 warnings.filterwarnings("ignore", message="We recommend giving your table a different name")
 
-AMOUNT_DIGITS = (14, 2)
+AMOUNT_DIGITS = (14, MINOR_DIGITS)
 RATE_DIGITS = (24, 12)
+_CODES = ", ".join(f"'{code}'" for code in CODES)
 
 
 class User(Table, tablename="user"):
@@ -70,7 +73,7 @@ class Wallet(Table, tablename="wallet"):
     wallet_one_system_per_currency = Unique([system, amount_currency])
     wallet_amount_not_negative = Check(amount >= 0)
     wallet_number_is_ten_digits = Check("\"wallet_number\" ~ '^[0-9]{10}$'")
-    wallet_currency_known = Check("\"amount_currency\" IN ('KZT', 'EUR', 'USD')")
+    wallet_currency_known = Check(f'"amount_currency" IN ({_CODES})')
     wallet_user_or_system = Check('("user" IS NULL) <> ("system" IS NULL)')
 
 

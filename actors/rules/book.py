@@ -8,19 +8,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from actors.money import AMOUNT_MAX, CURRENCIES, Rates, convert
+from actors.money import AMOUNT_MAX, Rates, convert
 from actors.orders import IdempotencyKey, Receipt
 from actors.refusals import AmountTooSmall, RatesUnavailable, WalletNotFound
+from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
 DEPOSIT, WITHDRAW, TRANSFER, FEE = "DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"
-
-# The ids that the migrations give to the system wallets: three of each, in the order of the currencies.
-SYSTEM_WALLET_IDS: dict[tuple[str, str], int] = {
-    (system, currency): 3 * row + column + 1
-    for row, system in enumerate(("cash", "fees", "exchange", "adjustments"))
-    for column, currency in enumerate(CURRENCIES)
-}
 
 # The system wallet on the other side of a movement that has only one wallet of a person.
 CONTRA = {DEPOSIT: "cash", WITHDRAW: "cash", FEE: "fees"}
@@ -118,7 +112,7 @@ class Book:
         """
         if base == quote:
             return None
-        if self.rates is None or self.now > self.rates.valid_until:
+        if self.rates is None or self.now > self.rates.valid_until or not self.rates.know(base, quote):
             raise RatesUnavailable()
         return self.rates.rate(base, quote)
 

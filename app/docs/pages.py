@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import FromPath
 
 from app.docs.document import Config
+from db.currencies import in_words
 
 PATH = "/docs"
 
@@ -82,7 +83,7 @@ OPENAPI = Config(
     title="Wallet API",
     version=version("wallet-api"),
     description=(
-        "Electronic wallets in KZT, EUR and USD: deposit, withdraw, and send money to any wallet number, across"
+        f"Electronic wallets in {in_words('and')}: deposit, withdraw, and send money to any wallet number, across"
         " currencies at a live rate. Refusals are problem documents (RFC 9457) with a stable `code`. Not told of each"
         " operation are 404 `not_found`, where a path is unknown, and 405 `method_not_allowed`. A slash at the end of a"
         " path makes no difference."

@@ -66,9 +66,9 @@ def transaction_view(
         id=row.id,
         operation_type=row.operation_type,  # type: ignore[arg-type]  # the rules write no other
         amount=row.amount,
-        amount_currency=row.amount_currency,  # type: ignore[arg-type]
+        amount_currency=row.amount_currency,
         received_amount=row.received_amount,
-        received_currency=row.received_currency,  # type: ignore[arg-type]
+        received_currency=row.received_currency,
         exchange_rate=row.exchange_rate,
         sender=Party(sender) if sender else None,
         receiver=Party(receiver) if receiver else None,

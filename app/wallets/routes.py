@@ -15,6 +15,7 @@ from app.http.parameters import WalletId, wallet_id_in
 from app.http.problems import BAD_BODY, ValidationFailed, problems
 from app.wallets.opening import WalletExists, open_wallet, rename_wallet
 from app.wallets.views import WalletView, wallet_of, wallets_of
+from db.currencies import in_words
 
 WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
 
@@ -52,15 +53,15 @@ class WalletsController(Controller):
     @post(
         "/create",
         summary="Open a wallet",
+        description=(
+            f"Open a wallet in {in_words('or')}; each person has at most one in a currency.\n\n"
+            "It pays 200 KZT every 30 days, and is blocked while it can't."
+        ),
         response_description="The new wallet, empty.",
         responses=problems(*BAD_BODY, WalletExists, *SIGNED_OUT, DatabaseUnavailable),
     )
     async def create_wallet(self, caller: NamedDependency[Caller], data: JSONBody[CreateWallet]) -> WalletView:
-        """
-        Open a wallet in KZT, EUR or USD; each person has at most one in a currency.
-
-        It pays 200 KZT every 30 days, and is blocked while it can't.
-        """
+        """Described above, since the currencies are."""
         return await open_wallet(caller.user_id, name=data.name.strip(), currency=data.amount_currency)
 
     @get(

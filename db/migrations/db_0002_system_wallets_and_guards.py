@@ -1,7 +1,7 @@
 """
 Written by hand: what Piccolo's tables can't say.
 
-- The nine system wallets, with ids that `actors/rules/book.py` knows; people's wallets count from 1001.
+- The nine system wallets, with ids that `db/currencies.py` knows; people's wallets count from 1001.
 - Transactions and entries are never changed or deleted, wallets never deleted, not even by mistake in psql.
 - Indexes over several columns, or over the few rows that a sweep looks for.
 """

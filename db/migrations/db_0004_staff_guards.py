@@ -1,7 +1,7 @@
 """
 Written by hand: what Piccolo's tables can't say.
 
-- The system wallets for adjustments by staff, with ids that `actors/rules/book.py` knows.
+- The system wallets for adjustments by staff, with ids that `db/currencies.py` knows.
 - What staff did is never changed or deleted.
 - A transaction is reversed at most once.
 """

@@ -6,9 +6,11 @@ from decimal import Decimal
 
 import httpx
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, defstruct
+from msgspec.structs import asdict
 
 from actors.money import RATE_STEP
+from db.currencies import CODES
 from tasks import outgoing
 
 KEYED_URL = "https://v6.exchangerate-api.com"
@@ -45,10 +47,8 @@ class SourceFault(Exception):
     """The source gave no usable answer. The sentence never holds the API key or an address that does."""
 
 
-class _Prices(Struct, rename="upper"):
-    usd: Decimal
-    kzt: Decimal
-    eur: Decimal
+# A member for each of our currencies: the other hundred and fifty of the answer are not even looked at.
+_Prices = defstruct("_Prices", [(code, Decimal) for code in CODES])
 
 
 class _Published(Struct):
@@ -57,8 +57,8 @@ class _Published(Struct):
     error_type: str = msgspec.field(name="error-type", default="")
     base_code: str = ""
     time_last_update_unix: int = 0
-    conversion_rates: _Prices | None = None
-    rates: _Prices | None = None
+    conversion_rates: _Prices | None = None  # type: ignore[valid-type]  # made above
+    rates: _Prices | None = None  # type: ignore[valid-type]
 
 
 async def ask(source: RatesSource) -> Quote:
@@ -103,16 +103,13 @@ def read_answer(status: int, body: bytes, host: str) -> Quote:
     if answer.result != "success":
         reason = answer.error_type if _ERROR_TYPE.fullmatch(answer.error_type) else "no reason"
         raise SourceFault(f"The rate source answered {status} and refused: {reason}.")
-    prices = answer.conversion_rates or answer.rates
-    if prices is None or answer.base_code != "USD" or prices.usd != 1 or answer.time_last_update_unix <= 0:
+    published = answer.conversion_rates or answer.rates
+    prices: dict[str, Decimal] = asdict(published) if published else {}
+    if answer.base_code != "USD" or prices.get("USD") != 1 or answer.time_last_update_unix <= 0:
         raise SourceFault("The rate source's answer is not a list of prices of one US dollar with its time.")
-    if not all(price.is_finite() and 0 < price < 10**9 for price in (prices.kzt, prices.eur)):
+    if not all(price.is_finite() and 0 < price < 10**9 for price in prices.values()):
         raise SourceFault("The rate source named a price that is not a sensible positive number.")
-    per_dollar = {
-        "USD": Decimal(1),
-        "KZT": prices.kzt.quantize(RATE_STEP),
-        "EUR": prices.eur.quantize(RATE_STEP),
-    }
+    per_dollar = {code: price.quantize(RATE_STEP) for code, price in prices.items()} | {"USD": Decimal(1)}
     if not all(per_dollar.values()):
         raise SourceFault("The rate source named a price that is not a sensible positive number.")
     try:

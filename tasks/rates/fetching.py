@@ -72,12 +72,13 @@ async def _publish(redis: Redis, source: RatesSource, quote: Quote, accept: bool
 
 def _doubt(quote: Quote, last: Quote | None, max_change_percent: Decimal) -> str | None:
     """Why a quote should not be believed, as a sentence; None if it should."""
-    reference = last or snapshot()
+    bundled = snapshot()
     for currency, price in quote.per_dollar.items():
-        before = reference.per_dollar[currency]
-        if last is None:
-            if not before / FIRST_RATE_FACTOR <= price <= before * FIRST_RATE_FACTOR:
-                return f"{price:f} {currency} for a dollar is too far from the {before:f} of the {reference.source}."
+        before = last.per_dollar.get(currency) if last else None
+        if before is None:  # the first rate, or the first of a new currency
+            expected = bundled.per_dollar[currency]
+            if not expected / FIRST_RATE_FACTOR <= price <= expected * FIRST_RATE_FACTOR:
+                return f"{price:f} {currency} for a dollar is too far from the {expected:f} of the {bundled.source}."
         elif (change := abs(price / before - 1) * 100) > max_change_percent:
             return (
                 f"{currency} would go from {before:f} to {price:f} for a dollar, a change of {change:.1f} percent"

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from actors.money import CURRENCIES, Rates
+from actors.money import Rates
+from db.currencies import CODES
 from db.tables import ExchangeRate
 from db.transaction import run
 from tasks.rates.api import Quote
@@ -90,7 +91,7 @@ async def recorded(*, snapshots: bool) -> Known | None:
         snapshots,
         SNAPSHOT_PREFIX,
     )
-    if {row["quote"] for row in rows} != set(CURRENCIES) - {"USD"}:
+    if not rows:
         return None
     last = max(rows, key=lambda row: row["created_at"])
     per_dollar = {"USD": Decimal(1)} | {row["quote"]: row["rate"] for row in rows}
@@ -112,7 +113,7 @@ async def record(quote: Quote) -> None:
         as_of=quote.as_of,
         valid_until=datetime.max.replace(tzinfo=UTC),
     )
-    pairs = list(permutations(CURRENCIES, 2))
+    pairs = [pair for pair in permutations(CODES, 2) if rates.know(*pair)]
     await ExchangeRate.raw(
         "INSERT INTO exchange_rate (base, quote, rate, source, as_of)"
         " SELECT base, quote, rate, {}, {}"

@@ -10,8 +10,8 @@ import httpx
 import msgspec
 import pytest
 
-from actors.rules.book import SYSTEM_WALLET_IDS
 from app.settings import Settings
+from db.currencies import SYSTEM_WALLET_IDS
 from db.tables import Wallet
 from tests.api.test_refusals import refusal
 from tests.faults.real_servers import PER_DOLLAR, publish_rates

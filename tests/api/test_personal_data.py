@@ -1,6 +1,7 @@
 """Export has everything, erasure leaves nothing but the ledger: every column, every key and every file is searched."""
 
 import json
+import re
 import subprocess
 from io import StringIO
 from pathlib import Path
@@ -10,13 +11,15 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from piccolo.table import Table
 from redis.asyncio import Redis
 
 from app.commands.personal_data import erase_person, export_person
+from app.people import personal_data
 from app.people.lookup import PersonError
 from app.people.personal_data import export
 from app.settings import Settings
-from db.tables import AuditResult, User
+from db.tables import AuditResult, Transaction, User, Wallet
 from tests.api.test_images import kept, picture, upload
 from tests.faults.real_servers import run_wallet
 from tests.members import CodeOf, Join, Member
@@ -149,6 +152,22 @@ async def test_an_export_has_everything_and_no_secret(
     out = StringIO()
     await export(UUID(zhanar.user["id"]), out, media_folder=Path(settings.media_folder))
     assert out.getvalue() == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "statement", "left_out"),
+    [
+        (Transaction, personal_data._HISTORY, {"sender_balance"}),  # the entry's balance says it, and for both sides
+        (Wallet, personal_data._WALLETS, {"user", "system", "updated_at"}),
+        (User, personal_data._PERSON, {"password_hash"}),
+    ],
+)
+def test_every_column_is_in_the_export_or_left_out_on_purpose(
+    table: type[Table], statement: str, left_out: set[str]
+) -> None:
+    selected = statement.split("FROM")[0] + " ".join(re.findall(r"\bt\.\w+", statement))
+    columns = {column._meta.name for column in table._meta.columns}
+    assert {name for name in columns if not re.search(rf"\b{name}\b", selected)} == left_out
 
 
 async def test_the_commands_export_erase_and_prove_the_books(

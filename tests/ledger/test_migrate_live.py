@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
-from asyncpg.exceptions import UniqueViolationError
+from asyncpg.exceptions import CheckViolationError, UniqueViolationError
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.conf.apps import MigrationModule
+from piccolo.constraints import Check
 
 from db import migrate as migrations
 from db.migrate import MigrationError, Step, migrate
-from db.online_ddl import ConcurrentIndex, make_index
+from db.online_ddl import ConcurrentIndex, OnlineMigrationManager, make_index
 from db.tables import Wallet
 from tests.ledger.people import banks, connected, purses, until, until_waiting
 
@@ -136,3 +137,40 @@ async def test_whoever_migrates_second_waits_and_finds_nothing_to_do(
             await until(has_asked)
         async with asyncio.timeout(60):
             assert (await first, await second) == (["db_9999_scratch"], [])
+
+
+async def test_a_check_is_added_without_reading_old_rows_and_validated_later(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(number: int, *, validates: bool) -> Step:
+        async def forwards() -> MigrationManager:
+            manager = OnlineMigrationManager(migration_id=str(number), app_name="db")
+            if validates:
+                manager.validate("wallet", "wallet_holds_enough")
+            else:
+                manager.add_constraint(
+                    table_class_name="Wallet",
+                    tablename="wallet",
+                    constraint_name="wallet_holds_enough",
+                    constraint_class=Check,
+                    params={"condition": '"user" IS NULL OR "amount" >= 50'},
+                )
+            return manager
+
+        module = SimpleNamespace(__name__=f"db_{number}_scratch", ID=str(number), forwards=forwards)
+        return Step("db", str(number), cast(MigrationModule, module))
+
+    both = [*migrations._steps(), step(9998, validates=False), step(9999, validates=True)]
+    async with banks(1, redis_url) as (bank,), connected(database) as connection:
+        (poor,) = await purses(1, holding="10.00", bank=bank)
+        monkeypatch.setattr(migrations, "_steps", lambda: both[:-1])
+        assert await migrate(database) == ["db_9998_scratch"]  # the row that breaks the rule is not read
+        with pytest.raises(CheckViolationError):
+            await bank.perform(poor.deposit("1.00"))  # what is written is checked
+        monkeypatch.setattr(migrations, "_steps", lambda: both)
+        with pytest.raises(MigrationError, match="wallet_holds_enough"):
+            await migrate(database)
+        await bank.perform(poor.deposit("90.00"))
+        assert await migrate(database) == ["db_9999_scratch"]
+        (row,) = await connection.fetch("SELECT convalidated FROM pg_constraint WHERE conname = 'wallet_holds_enough'")
+        assert row["convalidated"]

@@ -7,7 +7,7 @@ from decimal import Decimal
 from actors.engine.locks import _CHANNEL
 from actors.orders import Bulk, ChargeFee, Order, Receipt, Reverse, Transfer
 from actors.refusals import Refusal
-from actors.rules.book import SYSTEM_WALLET_IDS
+from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import TransactionRow
 from tests.simulation.town import Town
 from tests.simulation.wishes import Attempt, Wish

@@ -12,7 +12,8 @@ from hypothesis.stateful import invariant, precondition, rule
 from actors.money import AMOUNT_MAX
 from actors.orders import Adjust, ChargeFee, Freeze, IdempotencyKey, Order, Reverse, StaffMember, Unfreeze, new_id
 from actors.rules.apply import apply
-from actors.rules.book import SYSTEM_WALLET_IDS, Book
+from actors.rules.book import Book
+from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import OriginalRow, TransactionRow, WalletRow
 from tests.unit.books import BOB, NOON, book, deposit, outcome, rates, transfer, wallet, withdraw
 from tests.unit.test_rules_stateful import Books, amounts, cents, money, own_wallets, wallets

@@ -13,12 +13,13 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "db" / "migrations"
 FIRST = 7  # those before it were run on databases that nobody used yet
 
+ADD_CONSTRAINT = r"manager\.add_constraint\("
 LOCKS_LONG = {
     r"CREATE\s+(UNIQUE\s+)?INDEX(?!\s+CONCURRENTLY)": "writers wait: name the index in INDEXES",
     r"DROP\s+INDEX(?!\s+CONCURRENTLY)": "readers wait behind it: drop it concurrently",
     r"\bREINDEX\b(?!.*CONCURRENTLY)": "everybody waits: reindex concurrently",
     r"ADD\s+CONSTRAINT(?!.*NOT\s+VALID)": "it reads the table: add it NOT VALID, validate it in another migration",
-    r"VALIDATE\s+CONSTRAINT": "only in a migration of its own: the transaction keeps the lock of what came before",
+    r"VALIDATE\s+CONSTRAINT": "only in a migration of its own: manager.validate(…) of an OnlineMigrationManager",
     r"SET\s+NOT\s+NULL": "it reads the table: a CHECK that is NOT VALID first, validated later",
     r"ALTER\s+COLUMN\s+\S+\s+(SET\s+DATA\s+)?TYPE": "it rewrites the table: a new column, filled in batches",
     r"\bADD\s+COLUMN\b.*DEFAULT\s+\w+\(": "a default that is computed rewrites the table",
@@ -26,9 +27,10 @@ LOCKS_LONG = {
     r"\bLOCK\s+TABLE\b": "the migration's own lock_timeout lets others through; a lock of its own may not",
     r"\b(UPDATE\s+\"?\w+\"?\s+SET|DELETE\s+FROM)\b": "many rows in one transaction: fill them in batches",
     r"manager\.alter_column\(": "Piccolo may rewrite the table: write the statement by hand",
-    r"manager\.add_constraint\(": "it reads the table: add it NOT VALID by hand",
+    ADD_CONSTRAINT: "it reads the table: use an OnlineMigrationManager, and validate in another migration",
     r"(?m)^\s*\"(unique|index)\": True": "Piccolo makes the index while writers wait: name it in INDEXES",
 }
+ONLINE = "OnlineMigrationManager("
 ALLOWED = re.compile(r"# locks: \S")
 # A table that the same migration makes is empty, and nobody uses it yet.
 NEW_TABLE = re.compile(r"manager\.add_table\(.*?tablename=\"(\w+)\"", re.DOTALL)
@@ -40,6 +42,8 @@ def refused(text: str) -> list[str]:
     new = NEW_TABLE.findall(text)
     found = []
     for pattern, why in LOCKS_LONG.items():
+        if pattern == ADD_CONSTRAINT and ONLINE in text:
+            continue
         for match in re.finditer(pattern, text, re.IGNORECASE):
             first, last = (text.count("\n", 0, place) for place in match.span())
             around = lines[max(0, first - 1) : last + 1]
@@ -47,6 +51,21 @@ def refused(text: str) -> list[str]:
             if not of_new and not any(ALLOWED.search(line) for line in around):
                 found.append(f"line {last + 1}: {why}")
     return found
+
+
+def not_validated(texts: list[str]) -> set[str]:
+    """The constraints that one of these migrations, in their order, adds NOT VALID and no later one validates."""
+    waiting: set[str] = set()
+    for text in texts:
+        waiting -= set(re.findall(r"VALIDATE\s+CONSTRAINT\s+\"?(\w+)", text))
+        waiting -= set(re.findall(r"manager\.validate\(\s*\"\w+\",\s*\"(\w+)\"", text))
+        waiting |= set(re.findall(r"ADD\s+CONSTRAINT\s+\"?(\w+)\"?.*?NOT\s+VALID", text, re.DOTALL))
+        if ONLINE in text:
+            new = NEW_TABLE.findall(text)
+            for call in re.findall(r"manager\.add_constraint\((.*?)\n    \)", text, re.DOTALL):
+                if not any(f'tablename="{table}"' in call for table in new):
+                    waiting |= set(re.findall(r"constraint_name=\"(\w+)\"", call))
+    return waiting
 
 
 def migrations() -> list[Path]:
@@ -92,3 +111,41 @@ def test_what_locks_long_is_refused_unless_it_says_why_it_may(statement: str) ->
 )
 def test_what_does_not_is_let_through(statement: str) -> None:
     assert not refused(statement)
+
+
+def test_whatever_is_added_without_looking_at_old_rows_is_validated_later() -> None:
+    assert not_validated([path.read_text() for path in sorted(FOLDER.glob("db_*.py"))]) == set()
+
+
+ADDED = """
+    manager = OnlineMigrationManager(migration_id=ID, app_name="db", description=DESCRIPTION)
+    manager.add_constraint(
+        table_class_name="Entry",
+        tablename="entry",
+        constraint_name="entry_positive",
+        constraint_class=Check,
+        params={"condition": "true"},
+        schema=None,
+    )
+"""
+BY_HAND = 'ALTER TABLE "entry" ADD CONSTRAINT "entry_positive" CHECK ("a" > 0) NOT VALID'
+
+
+@pytest.mark.parametrize("added", [ADDED, BY_HAND])
+@pytest.mark.parametrize(
+    "validated",
+    ['    manager.validate("entry", "entry_positive")', 'ALTER TABLE "entry" VALIDATE CONSTRAINT "entry_positive"'],
+)
+def test_a_constraint_that_waits_for_its_validation_is_found(added: str, validated: str) -> None:
+    assert not refused(added)
+    assert not_validated([added]) == not_validated([validated, added]) == {"entry_positive"}
+    assert not_validated([added, "other", validated]) == set()
+
+
+def test_ids_and_file_numbers_are_in_one_order() -> None:
+    """Piccolo runs migrations in the order of their ids, people read them in that of their numbers."""
+    texts = [path.read_text() for path in sorted(FOLDER.glob("db_*.py"))]
+    ids = [re.findall(r'^ID = "(.*)"$', text, re.MULTILINE) for text in texts]
+    assert all(len(found) == 1 for found in ids)
+    assert ids == sorted(ids)
+    assert [path.name[3:7] for path in sorted(FOLDER.glob("db_*.py"))] == [f"{n:04}" for n in range(1, len(ids) + 1)]

@@ -3,13 +3,31 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 from uuid import RFC_4122, UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
-from actors.orders import ChargeFee, Deposit, IdempotencyKey, Order, Transfer, Withdraw, fee_id, new_id
+from actors.orders import (
+    Adjust,
+    Bulk,
+    ChargeFee,
+    Deposit,
+    IdempotencyKey,
+    Order,
+    Payment,
+    StaffMember,
+    Transfer,
+    Withdraw,
+    fee_id,
+    new_id,
+    transfer_of,
+)
+from actors.rules import bulk
 from actors.rules.apply import fingerprint
 
 # Wallets and days as they may be for the next few thousand years.
@@ -98,3 +116,82 @@ def test_a_transfer_without_a_reference_has_the_fingerprint_of_the_days_when_the
         named = order(Transfer, 1001, "4000000000", "12.50", reference)
         assert fingerprint(named) == sha256(f"Transfer 1001 4000000000 12.50\n{reference}".encode()).digest()
     assert fingerprint(order(Deposit, 1001, "", "12.50")) == sha256(b"Deposit 1001  12.50").digest()
+
+
+# Two values of each kind of field, so that an order can be made in which any one of them is another.
+_VALUES: dict[Any, tuple[Any, Any]] = {
+    UUID: (UUID(int=1), UUID(int=2)),
+    int: (1001, 1002),
+    str: ("4000000000", "4000000001"),
+    Decimal: (Decimal("1.00"), Decimal("2.00")),
+    bool: (False, True),
+    StaffMember: (StaffMember(1, "ayan"), StaffMember(2, "vera")),
+    IdempotencyKey: (IdempotencyKey(user_id=UUID(int=1), key="a"), IdempotencyKey(user_id=UUID(int=1), key="b")),
+}
+# Whose order it is stands in the key itself, also for staff. They may word the reason of an adjustment anew.
+_NOT_ASKED = {"id", "caller_id", "key", "replayable"}
+_OF_STAFF = {"staff", "reason"}
+
+
+def values(kind: Any) -> tuple[Any, Any]:
+    return next(found for each in (kind, *get_args(kind)) if (found := _VALUES.get(each)))
+
+
+def made(kind: type[Struct], **instead: Any) -> Any:
+    return kind(
+        **({field.name: values(field.type)[0] for field in fields(kind) if field.name not in instead} | instead)
+    )
+
+
+def changed(kind: type[Struct]) -> list[tuple[str, Any]]:
+    """An order of this kind in which one field is another, for each field that is asked for."""
+    left_out = _NOT_ASKED | (_OF_STAFF if kind is Adjust else set())
+    return [
+        (field.name, replace(made(kind), **{field.name: values(field.type)[1]}))
+        for field in fields(kind)
+        if field.name not in left_out
+    ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Order) if "key" in kind.__struct_fields__])
+def test_every_field_that_is_asked_for_makes_another_fingerprint(kind: type[Struct]) -> None:
+    assert {Deposit, Withdraw, Transfer, Adjust} == {
+        each for each in get_args(Order) if "key" in each.__struct_fields__
+    }
+    for name, other in changed(kind):
+        assert fingerprint(other) != fingerprint(made(kind)), name
+    for name in _NOT_ASKED & set(kind.__struct_fields__):
+        other = replace(made(kind), **{name: values({field.name: field for field in fields(kind)}[name].type)[1]})
+        assert fingerprint(other) == fingerprint(made(kind)), name
+
+
+def test_every_field_of_a_bulk_and_of_its_transfers_makes_another_fingerprint() -> None:
+    first = made(Transfer)
+
+    def of(**instead: Any) -> Bulk:
+        return made(Bulk, **{"transfers": (first, first)} | instead)  # type: ignore[no-any-return]
+
+    one = bulk.fingerprint(of())
+    others = [(field.name, values(field.type)[1]) for field in fields(Bulk) if field.name != "transfers"]
+    for name, value in others:
+        same = bulk.fingerprint(of(**{name: value})) == one
+        assert same == (name in _NOT_ASKED), name
+    # The sender is that of the whole.
+    for name, other in [each for each in changed(Transfer) if each[0] != "wallet_id"]:
+        for transfers in ((other, first), (first, other)):
+            assert bulk.fingerprint(of(transfers=transfers)) != one, name
+
+
+def test_a_transfer_has_every_field_of_the_payment_that_it_makes() -> None:
+    payment = made(Payment)
+    transfer = transfer_of(payment, id=new_id(), caller_id=UUID(int=1), wallet_id=1001)
+    assert {name: getattr(transfer, name) for name in Payment.__struct_fields__} == {
+        name: getattr(payment, name) for name in Payment.__struct_fields__
+    }
+
+
+def test_adjustments_and_bulks_have_the_fingerprints_that_they_always_had() -> None:
+    assert fingerprint(made(Adjust)) == sha256(b"Adjust 1001  1.00").digest()
+    pair = (made(Transfer), replace(made(Transfer), reference=None))
+    asked = b"Bulk 1001 False\n4000000000\x1f1.00\x1f4000000000\n4000000000\x1f1.00\x1f"
+    assert bulk.fingerprint(made(Bulk, transfers=pair)) == sha256(asked).digest()

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.money import AMOUNT_MAX, CURRENCIES, Rates
+from actors.money import AMOUNT_MAX, Rates
 from actors.orders import (
     ChargeFee,
     Deposit,
@@ -34,7 +34,8 @@ from actors.orders import (
 )
 from actors.refusals import Refusal
 from actors.rules.apply import apply
-from actors.rules.book import SYSTEM_WALLET_IDS, Book, UsedKey
+from actors.rules.book import Book, UsedKey
+from db.currencies import CODES, SYSTEM_WALLET_IDS
 from db.rows import EntryRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from tests.unit.books import ALICE, BOB, NOON, PERIOD, wallet
 from tests.unit.naive import CENTS_MAX, Account, Movement, NaiveBank, Verdict, Wish
@@ -242,7 +243,7 @@ class Books(RuleBasedStateMachine):
             if entry.wallet_id in OWNERS:
                 assert entry.balance_after == money(sums[entry.wallet_id])
         assert not any(legs.values())
-        for currency in CURRENCIES:
+        for currency in CODES:
             assert sum(sums[id] for id in currency_of if currency_of[id] == currency) == 0
         for id in OWNERS:
             row = self.book.wallets[id]
