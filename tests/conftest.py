@@ -17,10 +17,10 @@ from redis import Redis
 
 from app.main import create_app
 from app.settings import Settings
-from db.audit import audit
 from db.engine import Pool, connection_pool, engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
+from tests.helpers.postgres import assert_audit
 
 _numbers = count(1)
 
@@ -95,12 +95,6 @@ async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(cast(Any, app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://wallet.test") as client:
         yield client
-
-
-async def assert_audit() -> None:
-    """Every money test ends with this."""
-    report = await audit()
-    assert report.ok, report.findings
 
 
 @asynccontextmanager

@@ -1,23 +1,26 @@
 """Members, the codes they are sent, and a cable to the database, for the tests of the API."""
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import httpx
 import pytest
+from litestar import Litestar
 
 from app.proof.cable import Cable, cable
 from app.settings import Settings
 from db.engine import engine
 from db.tables import Message
 from tasks.messages.sealing import Seal
-from tests.members import PASSWORD, Answer, CodeOf, Join, Member
+from tests.helpers.fees import FeeDay
+from tests.helpers.users import ANN, PASSWORD, CodeOf, Join, Json, Member
 
 
 @pytest.fixture
 def code_of(settings: Settings) -> CodeOf:
     """The code that was sent for a session, read from the message before a worker takes it."""
 
-    async def read(session: Answer) -> str:
+    async def read(session: Json) -> str:
         row = await Message.select().where(Message.event.like(f"%_code:{session['session_id']}")).first()
         assert row is not None, "no code was sent"
         return Seal(settings.secret).open(bytes(row["sealed"]))
@@ -36,9 +39,10 @@ def join(client: httpx.AsyncClient, code_of: CodeOf) -> Join:
             "/users/verify/", json={"session_id": session["session_id"], "code": await code_of(session)}
         )
         assert answer.status_code == 201, answer.text
-        tokens = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
-        assert tokens.status_code == 201, tokens.text
-        return Member(user=answer.json(), tokens=tokens.json(), password=password)
+        signed_in = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
+        assert signed_in.status_code == 201, signed_in.text
+        user, tokens = answer.json(), signed_in.json()
+        return Member(UUID(user["id"]), client, tokens["access"], user=user, tokens=tokens, password=password)
 
     return make
 
@@ -46,13 +50,19 @@ def join(client: httpx.AsyncClient, code_of: CodeOf) -> Join:
 @pytest.fixture
 async def ann(join: Join) -> Member:
     """Ann, who has registered and signed in."""
-    return await join(email="ann@example.com", phone_number="+77011234567")
+    return await join(**ANN)
 
 
 @pytest.fixture
 async def ben(join: Join) -> Member:
     """Ben, likewise."""
     return await join(email="ben@example.com", phone_number="+77017654321")
+
+
+@pytest.fixture
+def fees(app: Litestar) -> FeeDay:
+    """What charges the fees that are due, as the worker does every hour."""
+    return FeeDay(app)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from app.staff.admin_tables import TABLES
 from app.staff.logins import StaffError, change_login, create_login
 from db import tables
 from db.tables import IdempotencyKey, Message, StaffAction, User
-from tests.persons import Person, register
-from tests.staff import PASSWORD, Staff, sign_in, signed_in
+from tests.helpers.staff import PASSWORD, Staff, sign_in, signed_in
+from tests.helpers.users import Person, register
 
 NAMES = [config.table_class._meta.tablename for config in TABLES]
 

@@ -11,8 +11,8 @@ from litestar import Litestar
 
 from app.staff.admin import CONNECTIONS_MAX
 from app.staff.admin_tables import TABLES
-from tests.persons import register
-from tests.staff import Staff, sign_in, signed_in
+from tests.helpers.staff import Staff, sign_in, signed_in
+from tests.helpers.users import register
 
 HUGE = "9" * 30
 QUERIES: list[dict[str, str]] = [

@@ -4,8 +4,8 @@ import pytest
 from litestar import Litestar
 
 from app.settings import Settings
-from tests.production import ADDRESS, in_production
-from tests.staff import PASSWORD, sign_in, signed_in
+from tests.helpers.production import ADDRESS, in_production
+from tests.helpers.staff import PASSWORD, sign_in, signed_in
 
 
 @pytest.fixture

@@ -15,12 +15,10 @@ from app.proof.cable import Cable, Fault
 from app.settings import Settings
 from db.tables import StaffAction
 from db.transaction import IN_DOUBT
-from tests.api.test_sessions import alive
-from tests.api.test_tokens import refresh, refused, sign_in
-from tests.faults.real_servers import run_wallet
-from tests.members import Member
-from tests.persons import register
-from tests.staff import signed_in
+from tests.helpers.staff import signed_in
+from tests.helpers.tokens import alive, refresh, refused, sign_in
+from tests.helpers.users import Member, register
+from tests.helpers.wallet_processes import run_wallet
 
 PHONE = "+77011234567"
 STAFF = StaffMember(7, "ayan")

@@ -11,9 +11,9 @@ from actors.orders import BULK_MAX
 from app.payments.bulk import BULK_BODY_MAX_BYTES
 from app.settings import Settings
 from db.tables import Wallet
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import publish_rates
-from tests.persons import OpenWallet, Wish, register
+from tests.helpers.prices import publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.users import OpenWallet, Wish, register
 
 REPLAYED = "Idempotent-Replayed"
 NOBODY = "0000000000"

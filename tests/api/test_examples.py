@@ -5,11 +5,10 @@ from typing import Any
 import httpx
 
 from db.tables import Wallet
-from tests.members import Answer, CodeOf
-from tests.persons import register
+from tests.helpers.users import CodeOf, Json, register
 
 
-def examples(document: Answer) -> dict[tuple[str, str], Answer]:
+def examples(document: Json) -> dict[tuple[str, str], Json]:
     """By method and path, a JSON body made of the fields' examples."""
     found = {}
     for path, operations in document["paths"].items():
@@ -31,12 +30,12 @@ async def test_every_example_of_a_body_does_what_the_document_says(client: httpx
     headers: dict[str, str] = {}
     ids: dict[str, Any] = {}
 
-    async def send(method: str, path: str, **unknown: Any) -> Answer:
+    async def send(method: str, path: str, **unknown: Any) -> Json:
         body = bodies.pop((method, path)) | unknown
         answer = await client.request(method, path.format(**ids), json=body, headers=headers)
         promised = [int(code) for code in document["paths"][path][method]["responses"] if code.startswith("2")]
         assert answer.status_code == promised[0], (method, path, body, answer.text)
-        told: Answer = answer.json()
+        told: Json = answer.json()
         return told
 
     session = await send("post", "/users/create")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from db.tables import Wallet
-from tests.members import Member
+from tests.helpers.users import Member
 
 FIXED_OF_USERS = 'SELECT id, email, phone_number, password_hash, profile_image, created_at FROM "user" ORDER BY id'
 FIXED_OF_WALLETS = (

@@ -7,48 +7,20 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 
-from actors.bank import Bank
 from actors.rules.fees import FEE_PERIOD
 from app.settings import Settings
 from db.tables import Message, Transaction, Wallet
-from tasks.fees import FeesCharged, charge_due_fees
-from tasks.rates.board import RateBoard
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import publish_rates
-from tests.persons import OpenWallet, register
-
-
-class FeeDay:
-    """What runs the fees: the bank and the rates of the application, as the worker has its own."""
-
-    def __init__(self, app: Litestar) -> None:
-        made: Any = app.dependencies
-        self.bank: Bank = made["bank"].dependency()
-        self.board: RateBoard = made["health_checks"].dependency().board
-
-    async def run(self) -> FeesCharged:
-        """Charge what is due now."""
-        return await charge_due_fees(self.bank, self.board.current())
+from tests.helpers.fees import FeeDay, make_due
+from tests.helpers.prices import publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.users import OpenWallet, register
 
 
 @pytest.fixture
 async def settings(settings: Settings) -> Settings:
     await publish_rates(settings.redis_url)
     return settings
-
-
-@pytest.fixture
-def fees(app: Litestar) -> FeeDay:
-    return FeeDay(app)
-
-
-async def make_due(wallet: OpenWallet, *, days_ago: float = 1) -> datetime:
-    """Let a wallet's fee have been due some days ago; that instant."""
-    due_at = datetime.now(UTC) - timedelta(days=days_ago)
-    await Wallet.update({Wallet.fee_due_at: due_at}).where(Wallet.id == wallet.id)
-    return due_at
 
 
 async def due_at(wallet: OpenWallet) -> datetime:
@@ -67,7 +39,7 @@ async def test_the_first_fee_is_due_thirty_days_after_the_wallet_was_opened(
     client: httpx.AsyncClient, fees: FeeDay
 ) -> None:
     wallet = await (await register(client)).open_wallet(holding="1000")
-    created_at = datetime.fromisoformat((await wallet.look())["created_at"])
+    created_at = datetime.fromisoformat((await wallet.shown())["created_at"])
     assert await due_at(wallet) == created_at + FEE_PERIOD == created_at + timedelta(days=30)
     assert (await fees.run()).due == 0
     assert await wallet.balance() == 1000
@@ -100,7 +72,7 @@ async def test_a_fee_takes_the_last_tenge(client: httpx.AsyncClient, fees: FeeDa
     wallet = await (await register(client)).open_wallet(holding="200")
     await make_due(wallet)
     await fees.run()
-    assert ((await wallet.look())["amount"], (await wallet.look())["is_active"]) == ("0.00", True)
+    assert ((await wallet.shown())["amount"], (await wallet.shown())["is_active"]) == ("0.00", True)
 
 
 async def test_euro_and_dollar_wallets_pay_the_same_fee_converted(client: httpx.AsyncClient, fees: FeeDay) -> None:
@@ -145,7 +117,7 @@ async def test_a_wallet_that_can_not_pay_is_blocked_and_its_owner_told_once(
     wallet = await blocked_wallet(client, fees)
     for _ in range(3):
         await fees.run()
-    seen = await wallet.look()
+    seen = await wallet.shown()
     assert (seen["is_active"], seen["amount"]) == (False, "199.99")
     assert kinds(await wallet.history()) == ["DEPOSIT"]
     messages = await Message.select(Message.user).where(Message.template == "wallet_blocked")
@@ -160,7 +132,7 @@ async def test_a_blocked_wallet_sends_nothing_and_receives(client: httpx.AsyncCl
     assert (await wallet.deposit("30")).status_code == 201
     assert (await other.send("30", wallet)).status_code == 201
     refusal(await wallet.withdraw("1"), 400, "wallet_blocked")
-    seen = await wallet.look()
+    seen = await wallet.shown()
     assert (seen["is_active"], seen["amount"]) == (False, "110.00")
     assert kinds(await wallet.history()) == ["TRANSFER", "DEPOSIT", "DEPOSIT"]
 
@@ -172,7 +144,7 @@ async def test_the_first_money_that_suffices_pays_the_fee_and_unblocks_in_the_sa
     wallet = await blocked_wallet(client, fees, holding="150")
     other = await (await register(client)).open_wallet("USD" if "across" in by else "KZT", holding="1000")
     assert (await wallet.deposit("49.99")).status_code == 201
-    assert not (await wallet.look())["is_active"]
+    assert not (await wallet.shown())["is_active"]
     # A cent does it; the cent of a dollar is 5.12 tenge.
     paid = await (wallet.deposit("0.01") if by == "deposit" else other.send("0.01", wallet))
     assert paid.status_code == 201
@@ -181,7 +153,7 @@ async def test_the_first_money_that_suffices_pays_the_fee_and_unblocks_in_the_sa
     assert kinds([fee, last]) == ["FEE", by.split()[0].upper()]
     assert last["id"] == paid.json()["id"]
     assert (fee["amount"], Decimal(fee["balance_after"])) == ("200.00", came - Decimal("0.01"))
-    seen = await wallet.look()
+    seen = await wallet.shown()
     assert (seen["is_active"], Decimal(seen["amount"])) == (True, came - Decimal("0.01"))
     # PostgreSQL's own word for it: both rows were written by one transaction of the database.
     writers = await Transaction.raw(
@@ -228,6 +200,6 @@ async def test_fees_and_payments_at_once_add_up(client: httpx.AsyncClient, fees:
     total = Decimal(0)
     for wallet in wallets:
         rows = await wallet.history()
-        assert kinds(rows).count("FEE") == (await wallet.look())["is_active"]
+        assert kinds(rows).count("FEE") == (await wallet.shown())["is_active"]
         total += await wallet.balance() + 200 * kinds(rows).count("FEE")
     assert total == 30 * 250

@@ -22,10 +22,9 @@ from msgspec.structs import replace
 
 from app.limits.requests import RateLimits
 from app.settings import Settings
-from tests.bodies import Document, anything, bodies, texts
-from tests.faults.real_servers import publish_rates
-from tests.members import PASSWORD, Member
-from tests.persons import tokens_of
+from tests.helpers.prices import publish_rates
+from tests.helpers.request_bodies import Document, anything, bodies, texts
+from tests.helpers.users import PASSWORD, Member, tokens_of
 
 IN_A_ROW = 10  # requests of one example: what one leaves behind is what the next one meets
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000"))

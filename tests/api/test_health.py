@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.telemetry import health
 from db.engine import Pool
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
-from tests.faults.real_servers import publish_rates
+from tests.helpers.prices import publish_rates
 
 PARTS = {"database", "redis", "rates", "worker"}
 

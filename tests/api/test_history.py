@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.faults.real_servers import publish_rates
-from tests.persons import OpenWallet, register
+from tests.helpers.prices import publish_rates
+from tests.helpers.users import OpenWallet, register
 
 Rows = list[dict[str, Any]]
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from litestar import Litestar
 
 from db.tables import Wallet
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import RealServer, api_servers
-from tests.persons import OpenWallet, register
+from tests.helpers.refusals import refusal
+from tests.helpers.users import OpenWallet, register
+from tests.helpers.wallet_processes import RealServer, api_servers
 
 JSON = {"Content-Type": "application/json"}
 

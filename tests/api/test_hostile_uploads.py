@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.settings import Settings
-from tests.members import Member
+from tests.helpers.users import Member
 
 SCRIPT = b"<html><script>alert(document.domain)</script></html>"
 

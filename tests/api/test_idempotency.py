@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import publish_rates
-from tests.persons import OpenWallet, register
+from tests.helpers.prices import publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.users import OpenWallet, register
 
 REPLAYED = "Idempotent-Replayed"
 

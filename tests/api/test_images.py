@@ -2,7 +2,6 @@
 
 import asyncio
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,25 +11,10 @@ from PIL import Image
 from app.people import profiles
 from app.settings import Settings
 from db.tables import User
-from tests.members import Member
+from tests.helpers.images import kept, picture, upload
+from tests.helpers.users import Member
 
 MEBIBYTE = 1024 * 1024
-
-
-def picture(form: str = "PNG", size: tuple[int, int] = (40, 20), **options: Any) -> bytes:
-    out = BytesIO()
-    Image.new("RGB", size, "teal").save(out, form, **options)
-    return out.getvalue()
-
-
-async def upload(client: httpx.AsyncClient, person: Member, content: bytes, **names: str) -> httpx.Response:
-    files = {"profile_image": ("me.png", content, "image/png")}
-    return await client.patch("/users/update/", data=names, files=files, headers=person.headers)
-
-
-def kept(settings: Settings) -> list[Path]:
-    folder = Path(settings.media_folder)
-    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])

@@ -7,8 +7,8 @@ from litestar import Litestar
 
 from app.staff.logins import change_login
 from db.audit import AuditReport, Finding, keep_result
-from tests.persons import register
-from tests.staff import signed_in
+from tests.helpers.staff import signed_in
+from tests.helpers.users import register
 
 PATH = "/health/integrity"
 

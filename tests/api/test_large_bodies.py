@@ -10,7 +10,7 @@ from litestar import Litestar
 from app.limits import bodies as large_bodies
 from app.limits.bodies import PERSON_BYTES_MAX, LargeBodies
 from app.payments.bulk import BULK_BODY_MAX_BYTES
-from tests.persons import OpenWallet, Person, register
+from tests.helpers.users import OpenWallet, Person, register
 
 MEBIBYTE = 1024 * 1024
 BULKS = PERSON_BYTES_MAX // BULK_BODY_MAX_BYTES

@@ -13,9 +13,9 @@ from redis import Redis
 
 from app.limits.requests import RateLimits
 from app.settings import Settings
-from tests.members import PASSWORD, CodeOf, Join, Member
-from tests.production import ADDRESS, in_production
-from tests.staff import sign_in as staff_sign_in_to
+from tests.helpers.production import ADDRESS, in_production
+from tests.helpers.staff import sign_in as staff_sign_in_to
+from tests.helpers.users import PASSWORD, CodeOf, Join, Member
 
 Three = Callable[[str], Awaitable[list[httpx.Response]]]
 

@@ -17,8 +17,8 @@ from app.telemetry import metrics
 from db.tables import Message
 from tasks.metrics import Metrics
 from tasks.sweep import Sweep, write
-from tests.faults.real_servers import publish_rates
-from tests.persons import register
+from tests.helpers.prices import publish_rates
+from tests.helpers.users import register
 
 Figures = Mapping[tuple[str, str], float]
 

@@ -9,8 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.members import Member
-from tests.persons import register
+from tests.helpers.users import Member, register
 
 Document = dict[str, Any]
 

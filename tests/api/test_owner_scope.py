@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from app.limits.requests import RateLimits
 from app.settings import Settings
 from db.tables import RefreshToken, Wallet
-from tests.members import CodeOf, Join, Member
+from tests.helpers.users import CodeOf, Join, Member
 
 MALLORYS_PASSWORD = "incorrect mule capacitor staple"
 PUBLIC: list[dict[str, Any]] = [{}]

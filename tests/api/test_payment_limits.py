@@ -13,7 +13,7 @@ from app.limits import payments as payment_limits
 from app.limits.payments import PaymentLimits
 from app.limits.requests import RateLimited, RateLimits
 from app.settings import Settings
-from tests.persons import register
+from tests.helpers.users import register
 
 
 def through(limits: PaymentLimits, user_id: UUID, tries: int) -> int:

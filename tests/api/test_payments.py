@@ -13,9 +13,9 @@ import pytest
 from app.settings import Settings
 from db.currencies import SYSTEM_WALLET_IDS
 from db.tables import Wallet
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import PER_DOLLAR, publish_rates
-from tests.persons import OpenWallet, register
+from tests.helpers.prices import PER_DOLLAR, publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.users import OpenWallet, register
 
 CENT = Decimal("0.01")
 

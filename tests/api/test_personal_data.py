@@ -20,10 +20,9 @@ from app.people.lookup import PersonError
 from app.people.personal_data import export
 from app.settings import Settings
 from db.tables import AuditResult, Transaction, User, Wallet
-from tests.api.test_images import kept, picture, upload
-from tests.faults.real_servers import run_wallet
-from tests.members import CodeOf, Join, Member
-from tests.persons import OpenWallet, Person
+from tests.helpers.images import kept, picture, upload
+from tests.helpers.users import CodeOf, Join, Member, OpenWallet
+from tests.helpers.wallet_processes import run_wallet
 
 EMAIL, PHONE, FIRST, LAST = "zhanar@example.com", "+77012223344", "Zhanarbek", "Ospanbayeva"
 
@@ -38,7 +37,7 @@ async def zhanar(join: Join, client: httpx.AsyncClient) -> Member:
 
 
 async def wallet_of(member: Member, client: httpx.AsyncClient) -> OpenWallet:
-    return await Person(UUID(member.user["id"]), client, member.tokens["access"]).open_wallet()
+    return await member.open_wallet()
 
 
 async def rename(wallet: OpenWallet) -> httpx.Response:

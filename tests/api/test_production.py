@@ -4,7 +4,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from tests.production import in_production
+from tests.helpers.production import in_production
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from litestar import Litestar
 
-from tests.staff import PASSWORD, sign_in, signed_in
+from tests.helpers.staff import PASSWORD, sign_in, signed_in
 
 EVIL = ("//evil.test", "/\\evil.test", "\\\\evil.test", "https:evil.test", "https://evil.test", "%2f%2fevil.test")
 EVIL_PATHS = (

@@ -13,9 +13,10 @@ import pytest
 from msgspec import Struct
 
 from app.settings import Settings
-from tests.api.test_refusals import refusal
-from tests.faults.real_servers import PATIENCE_SECONDS, RealServer, publish_rates, run_wallet, server
-from tests.members import CodeOf, Join, Member
+from tests.helpers.prices import publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.users import CodeOf, Join, Member
+from tests.helpers.wallet_processes import PATIENCE_SECONDS, RealServer, run_wallet, server
 
 ROUTES = {
     ("GET", "/users/"): 200,
@@ -60,7 +61,7 @@ USER = {"id", "email", "phone_number", "first_name", "last_name", "profile_image
 
 EVE = {"email": "eve@example.com", "phone_number": "+77771112233", "password": "a password of Eve's"}
 
-Answer = dict[str, Any]
+Json = dict[str, Any]
 
 
 class Walk(Struct, frozen=True):
@@ -71,7 +72,7 @@ class Walk(Struct, frozen=True):
     prefix: str
     slash: str
 
-    async def ask(self, method: str, route: str, body: Answer | None = None, **ids: int) -> Any:
+    async def ask(self, method: str, route: str, body: Json | None = None, **ids: int) -> Any:
         """What a route of the document answers, which must have the status that the document gives it."""
         path = self.prefix + route.format(**ids).rstrip("/") + self.slash
         headers = {} if route in OPEN_TO_ALL else self.ann.headers
@@ -166,7 +167,7 @@ async def test_the_document_from_its_first_route_to_its_last(walk: Walk, code_of
     ]
 
 
-def code(session: Answer, code: str) -> Answer:
+def code(session: Json, code: str) -> Json:
     """The body that finishes what a session began."""
     return {"session_id": session["session_id"], "code": code}
 
@@ -287,10 +288,10 @@ def registered(client: httpx.Client, name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {tokens.json()['access']}"}
 
 
-def opened(client: httpx.Client, headers: dict[str, str], currency: str) -> Answer:
+def opened(client: httpx.Client, headers: dict[str, str], currency: str) -> Json:
     answer = client.post("/users/wallets/create/", json={"amount_currency": currency}, headers=headers)
     assert answer.status_code == 201
-    wallet: Answer = answer.json()
+    wallet: Json = answer.json()
     return wallet
 
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -28,10 +27,10 @@ from db.servers.embedded import Servers, embedded_servers
 from db.tables import User, Wallet
 from tasks.rates.api import RatesSource
 from tasks.settings import DEVELOPMENT_SECRET
-from tests.faults.real_servers import publish_rates
-from tests.members import CodeOf
-from tests.persons import OpenWallet, Person, register
-from tests.staff import Staff, sign_in, signed_in
+from tests.helpers.prices import publish_rates
+from tests.helpers.refusals import refusal
+from tests.helpers.staff import Staff, sign_in, signed_in
+from tests.helpers.users import CodeOf, OpenWallet, Person, register
 
 # The contract's table, and what a web framework refuses by itself.
 STATUSES = {
@@ -48,33 +47,6 @@ STATUSES = {
     "rate_limited": 429,
     **dict.fromkeys(["overloaded", "rates_unavailable", "database_unavailable"], 503),
 }
-
-
-def refusal(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem document of a refusal, which has everything that RFC 9457 and the contract want of it."""
-    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json"), (
-        f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:500]}"
-    )
-    problem: dict[str, Any] = response.json()
-    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "instance", "code"}
-    assert (problem["status"], problem["code"]) == (status, code), problem
-    assert problem["type"].endswith(code)
-    assert problem["instance"].rstrip("/") == response.request.url.path.rstrip("/")
-    assert problem["title"]
-    assert problem["detail"]
-    for error in problem.get("errors", []):
-        assert error.keys() == {"field", "message"} | ({"code"} if code == "bulk_refused" else set())
-        assert error["message"]
-    assert response.headers["X-Request-ID"]
-    # RFC 9110: 10.2.3, 15.5.6 and 11.6.1.
-    assert ("Retry-After" in response.headers) == (status in (429, 503))
-    assert ("Allow" in response.headers) == (status == 405)
-    assert ("WWW-Authenticate" in response.headers) == (status == 401)
-    if status in (429, 503):
-        assert int(response.headers["Retry-After"]) >= 1
-    assert ("RateLimit" in response.headers) == (status == 429)
-    assert ("RateLimit-Policy" in response.headers) == (status == 429)
-    return problem
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -416,7 +388,7 @@ class TestWithoutDatabase:
 
         assert own_servers.revive() == ["PostgreSQL"]
         assert (await wallet.deposit("11")).json()["balance_after"] == "111.00"
-        assert (await wallet.look())["name"] == "My wallet"
+        assert (await wallet.shown())["name"] == "My wallet"
         assert (await staff.form("freeze-a-wallet", **freeze))[0] == 200
         assert (await client.get("/health/ready")).status_code == 200
 

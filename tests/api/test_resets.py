@@ -11,10 +11,8 @@ from redis import Redis
 from actors.orders import StaffMember
 from app.people.blocking import block, unblock
 from db.tables import Message, User
-from tests.api.test_sessions import alive
-from tests.api.test_tokens import refresh, sign_in
-from tests.api.test_users import start_password, wrong
-from tests.members import PASSWORD, Answer, CodeOf, Join, Member
+from tests.helpers.tokens import alive, refresh, sign_in
+from tests.helpers.users import PASSWORD, CodeOf, Join, Json, Member, start_password, wrong
 
 PHONE, NEW = "+77011234567", "quite another long password"
 
@@ -23,14 +21,14 @@ async def start(client: httpx.AsyncClient, **who: Any) -> httpx.Response:
     return await client.post("/users/password/reset/", json=who)
 
 
-async def finish(client: httpx.AsyncClient, session: Answer, code: str, new: str = NEW) -> httpx.Response:
+async def finish(client: httpx.AsyncClient, session: Json, code: str, new: str = NEW) -> httpx.Response:
     body = {"session_id": session["session_id"], "code": code, "new_password": new}
     return await client.post("/users/password/reset/verify/", json=body)
 
 
 @pytest.mark.parametrize("who", [{"phone_number": "8 (701) 123-45-67"}, {"email": "Ann@example.com"}])
 async def test_a_code_sets_a_new_password_and_ends_every_session(
-    client: httpx.AsyncClient, ann: Member, code_of: CodeOf, who: Answer
+    client: httpx.AsyncClient, ann: Member, code_of: CodeOf, who: Json
 ) -> None:
     session = (await start(client, **who)).json()
     sent = await Message.select().where(Message.template == "reset_code").first()
@@ -73,7 +71,7 @@ async def test_nobody_redeems_what_was_started_for_nobody(
 
 
 @pytest.mark.parametrize("who", [{}, {"phone_number": PHONE, "email": "ann@example.com"}, {"email": "no address"}])
-async def test_exactly_one_of_phone_and_email_is_given(client: httpx.AsyncClient, who: Answer) -> None:
+async def test_exactly_one_of_phone_and_email_is_given(client: httpx.AsyncClient, who: Json) -> None:
     answer = await start(client, **who)
     assert (answer.status_code, answer.json()["code"], len(answer.json()["errors"])) == (400, "validation_failed", 1)
 

@@ -8,8 +8,8 @@ from app.environment import SettingsError
 from app.http.cors import check_origin
 from app.server.sockets import Http
 from app.settings import Settings, load_settings
-from tests.persons import register
-from tests.production import in_production
+from tests.helpers.production import in_production
+from tests.helpers.users import register
 
 SHOP = "https://shop.example"
 

@@ -14,21 +14,14 @@ from app.main import create_app
 from app.settings import Settings
 from db.engine import engine
 from db.tables import RefreshToken
-from tests.api.test_tokens import look, make_older, refresh, refused, sign_in
-from tests.members import Answer, Member
+from tests.helpers.tokens import alive, make_older, refresh, refused, sign_in
+from tests.helpers.users import Json, Member
 
 PHONE = "+77011234567"
 
 
-def bearer(tokens: Answer) -> dict[str, str]:
+def bearer(tokens: Json) -> dict[str, str]:
     return {"Authorization": f"Bearer {tokens['access']}"}
-
-
-async def alive(client: httpx.AsyncClient, tokens: Answer) -> bool:
-    """Whether its access token is let in; a refusal must be the one for revoked tokens."""
-    answer = await look(client, f"Bearer {tokens['access']}")
-    assert answer.status_code == 200 or refused(answer) == (401, "token_invalid")
-    return answer.status_code == 200
 
 
 async def sign_out(client: httpx.AsyncClient, token: str) -> httpx.Response:

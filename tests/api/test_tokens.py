@@ -1,9 +1,7 @@
 """Signing in, being let in, and refresh tokens that are good for one exchange."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -14,33 +12,8 @@ from litestar import Litestar
 from app.auth.tokens import Tokens
 from app.settings import Settings
 from db.tables import RefreshToken
-from tests.members import PASSWORD, Member
-
-
-async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
-    return await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
-
-
-async def refresh(client: httpx.AsyncClient, token: str, **more: Any) -> httpx.Response:
-    return await client.post("/users/token/refresh/", json={"refresh": token, **more})
-
-
-async def look(client: httpx.AsyncClient, authorization: str | bytes) -> httpx.Response:
-    value = authorization if isinstance(authorization, bytes) else authorization.encode()
-    return await client.get("/users/", headers=[(b"Authorization", value)])
-
-
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    return answer.status_code, answer.json()["code"]
-
-
-async def make_older(token: str, seconds: float) -> None:
-    """Let a token have been spent some seconds earlier than it was."""
-    token_id = jwt.decode(token, options={"verify_signature": False})["jti"]
-    spent_at = datetime.now(UTC) - timedelta(seconds=seconds)
-    await RefreshToken.update({RefreshToken.spent_at: spent_at}).where(RefreshToken.id == UUID(token_id))
+from tests.helpers.tokens import make_older, profile, refresh, refused, sign_in
+from tests.helpers.users import Member
 
 
 async def test_tokens_say_what_they_are(client: httpx.AsyncClient, ann: Member) -> None:
@@ -66,7 +39,7 @@ async def test_an_unknown_phone_and_a_wrong_password_are_answered_alike(client: 
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "bearer ", "Token abc"])
 async def test_without_a_bearer_token_nobody_is_signed_in(client: httpx.AsyncClient, authorization: str) -> None:
-    status, code = refused(await look(client, authorization))
+    status, code = refused(await profile(client, authorization))
     assert (status, code) in {(401, "not_authenticated"), (401, "token_invalid")}
     assert refused(await client.get("/users/")) == (401, "not_authenticated")
 
@@ -91,8 +64,8 @@ async def test_only_our_own_access_tokens_are_let_in(
         access + "x" * 3000,
     ):
         authorization = b"Bearer " + (token if isinstance(token, bytes) else token.encode())
-        assert refused(await look(client, authorization)) == (401, "token_invalid")
-    assert (await look(client, f"bearer {access}")).status_code == 200
+        assert refused(await profile(client, authorization)) == (401, "token_invalid")
+    assert (await profile(client, f"bearer {access}")).status_code == 200
     assert tokens.caller(f"Bearer {access}".encode()).user_id == UUID(ann.user["id"])
 
 
@@ -100,9 +73,9 @@ async def test_an_access_token_expires_even_where_it_is_remembered(
     client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authorization = f"Bearer {ann.tokens['access']}"
-    assert (await look(client, authorization)).status_code == 200
+    assert (await profile(client, authorization)).status_code == 200
     monkeypatch.setattr("app.auth.tokens.time", lambda: time() + 901)
-    answer = await look(client, authorization)
+    answer = await profile(client, authorization)
     assert refused(answer) == (401, "token_expired")
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
@@ -113,7 +86,7 @@ async def test_a_refresh_token_is_exchanged_for_a_new_pair(client: httpx.AsyncCl
     pair = answer.json()
     assert pair.keys() == {"access", "refresh", "expires_in", "token_type"}
     assert pair["refresh"] != ann.tokens["refresh"]
-    assert (await look(client, f"Bearer {pair['access']}")).status_code == 200
+    assert (await profile(client, f"Bearer {pair['access']}")).status_code == 200
     assert (await refresh(client, pair["refresh"])).status_code == 201
 
 

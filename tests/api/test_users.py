@@ -13,24 +13,18 @@ from actors.refusals import DatabaseUnavailable
 from app.people import registration
 from db.tables import Message, User
 from db.transaction import CommitInDoubt, transaction
-from tests.members import PASSWORD, Answer, CodeOf, Member
-
-ANN: Answer = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
+from tests.helpers.users import ANN, PASSWORD, CodeOf, Json, Member, start_password, wrong
 
 
-async def start(client: httpx.AsyncClient, **changes: str) -> Answer:
+async def start(client: httpx.AsyncClient, **changes: str) -> Json:
     answer = await client.post("/users/create/", json=ANN | changes)
     assert answer.status_code == 201, answer.text
-    session: Answer = answer.json()
+    session: Json = answer.json()
     return session
 
 
-async def verify(client: httpx.AsyncClient, session: Answer, code: str) -> httpx.Response:
+async def verify(client: httpx.AsyncClient, session: Json, code: str) -> httpx.Response:
     return await client.post("/users/verify/", json={"session_id": session["session_id"], "code": code})
-
-
-def wrong(code: str) -> str:
-    return f"{(int(code) + 1) % 1_000_000:06d}"
 
 
 async def test_a_code_turns_a_registration_into_a_user(client: httpx.AsyncClient, code_of: CodeOf) -> None:
@@ -203,11 +197,6 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, pa
     headers = {"content-type": "application/json"}
     answer = await client.post(f"/users/{path}/", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
-
-
-async def start_password(client: httpx.AsyncClient, person: Member, new: str, current: str = PASSWORD) -> Any:
-    body = {"password": current, "new_password": new}
-    return await client.post("/users/password/update/", json=body, headers=person.headers)
 
 
 async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, ann: Member, code_of: CodeOf) -> None:

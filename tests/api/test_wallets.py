@@ -6,8 +6,8 @@ from uuid import UUID
 
 import httpx
 
-from tests.api.test_refusals import refusal
-from tests.persons import Person, register
+from tests.helpers.refusals import refusal
+from tests.helpers.users import Person, register
 
 WALLETS = "/users/wallets/"
 
@@ -49,7 +49,7 @@ async def test_a_person_sees_their_own_wallets_everywhere_alike(client: httpx.As
     assert await wallets_of(alice) == []
     mine, dollars = await alice.open_wallet(holding="12.5"), await alice.open_wallet("USD")
     await bob.open_wallet(holding="99")
-    seen = [await mine.look(), await dollars.look()]
+    seen = [await mine.shown(), await dollars.shown()]
     assert [wallet["amount"] for wallet in seen] == ["12.50", "0.00"]
     assert await wallets_of(alice) == seen
     assert (await alice.request("GET", "/users/")).json()["wallets"] == seen
@@ -80,14 +80,14 @@ BAD_NAMES = ["", " ", "x" * 31, "💰" * 31, "a\nb", "a\u0000b", "\u007f", 5, ["
 async def test_a_name_has_up_to_30_characters_and_can_be_changed(client: httpx.AsyncClient) -> None:
     alice = await register(client)
     wallet = await alice.open_wallet(holding="7")
-    before = await wallet.look()
+    before = await wallet.shown()
     for given, kept in GOOD_NAMES.items():
         renamed = await alice.request("PATCH", f"{WALLETS}{wallet.id}/update/", json={"name": given})
         assert renamed.status_code == 200
         after = renamed.json()
         assert after == {**before, "name": kept, "updated_at": after["updated_at"]}
         assert after["updated_at"] > before["updated_at"]
-        assert await wallet.look() == after
+        assert await wallet.shown() == after
     for name in BAD_NAMES:
         for method, path in (("PATCH", f"{WALLETS}{wallet.id}/update/"), ("POST", f"{WALLETS}create/")):
             body = {"name": name, "amount_currency": "EUR"} if method == "POST" else {"name": name}
@@ -105,7 +105,7 @@ async def test_a_new_wallet_takes_the_same_names(client: httpx.AsyncClient) -> N
 async def test_an_update_changes_the_name_and_nothing_else(client: httpx.AsyncClient) -> None:
     alice = await register(client)
     wallet, other = await alice.open_wallet(holding="7"), await alice.open_wallet("EUR")
-    before = await wallet.look()
+    before = await wallet.shown()
     body: dict[str, Any] = {
         "amount": "1000000.00",
         "amount_currency": "USD",
@@ -117,7 +117,7 @@ async def test_an_update_changes_the_name_and_nothing_else(client: httpx.AsyncCl
     assert (untouched.status_code, untouched.json()) == (200, before)
     renamed = await alice.request("PATCH", f"{WALLETS}{wallet.id}/update/", json={**body, "name": "Mine"})
     assert renamed.json() == {**before, "name": "Mine", "updated_at": renamed.json()["updated_at"]}
-    assert (await other.look())["name"] == "My wallet"
+    assert (await other.shown())["name"] == "My wallet"
 
 
 async def test_nobody_opens_a_wallet_with_money_in_it(client: httpx.AsyncClient) -> None:

@@ -21,10 +21,10 @@ from tasks import fees, sweep
 from tasks.job_history import KEPT_MAX
 from tasks.jobs import CRON_JOBS, Tools, charge_fees, forget_old
 from tasks.queue import QUEUE_NAME, open_queue
-from tests.api.test_fees import FeeDay, make_due
-from tests.dashboard import Dashboard
-from tests.persons import register
-from tests.staff import signed_in
+from tests.helpers.dashboard import Dashboard
+from tests.helpers.fees import FeeDay, make_due
+from tests.helpers.staff import signed_in
+from tests.helpers.users import register
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from db.engine import engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from tasks.queue import QUEUE_NAME, open_queue
-from tests.dashboard import HERE, ORDERS, PAGES, QUESTIONS, Dashboard, everything
-from tests.persons import register
-from tests.staff import PASSWORD, signed_in
+from tests.helpers.dashboard import HERE, ORDERS, PAGES, QUESTIONS, Dashboard, everything
+from tests.helpers.staff import PASSWORD, signed_in
+from tests.helpers.users import register
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from redis import Redis
 
 from db.servers.embedded import Servers
 from db.tables import Transaction
-from tests.faults.real_servers import run_wallet, server
-from tests.persons import OpenWallet, register
+from tests.helpers.users import OpenWallet, register
+from tests.helpers.wallet_processes import run_wallet, server
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from bench.people import settle_in, write_holders
 from bench.report import Report
 from db.audit import audit
 from db.tables import Transaction
-from tests.faults.real_servers import environment, server
+from tests.helpers.wallet_processes import environment, server
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of at least thirty-two bytes"

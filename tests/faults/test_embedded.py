@@ -17,7 +17,8 @@ from redis import Redis
 
 from db.servers.embedded import Servers, embedded_servers
 from db.servers.process import EmbeddedError
-from tests.faults.processes import eventually, inside, needs_linux, needs_root, open_folder
+from tests.helpers.processes import inside, needs_linux, needs_root, open_folder
+from tests.helpers.waiting import eventually
 
 # An owner that says where its servers are, and keeps them until its standard input ends.
 OWNER = """

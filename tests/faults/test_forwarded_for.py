@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.real_servers import RealServer, server
+from tests.helpers.wallet_processes import RealServer, server
 
 PRODUCTION = {
     "WALLET_ENVIRONMENT": "production",

@@ -16,11 +16,11 @@ import pytest
 
 from db.engine import Pool, connection_pool
 from db.tables import Transaction
-from tests.conftest import assert_audit
-from tests.faults.callers import Answer, Caller, Dispatcher, Load
-from tests.faults.processes import eventually
-from tests.faults.real_servers import RealServer, free_port, wallet
-from tests.persons import OpenWallet, register
+from tests.helpers.load import Caller, Dispatcher, Load, Response
+from tests.helpers.postgres import assert_audit
+from tests.helpers.users import OpenWallet, register
+from tests.helpers.waiting import eventually
+from tests.helpers.wallet_processes import RealServer, free_port, wallet
 
 CONFIG = Path(__file__).parents[2] / "docs/deploy/haproxy.cfg"
 CALLERS = 12
@@ -89,7 +89,7 @@ async def load_on(dispatcher: Dispatcher, wallets: list[OpenWallet]) -> AsyncIte
     load = Load()
     deposits = cycle((f"/users/wallets/{each.id}/deposit/", each.owner.token) for each in wallets)
     async with asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(dispatcher.look())
+        looking = tasks.create_task(dispatcher.watch())
         for number in range(CALLERS):
             tasks.create_task(load.run(Caller(dispatcher), lambda: next(deposits), close=number % 2 == 0))
         try:
@@ -180,7 +180,7 @@ async def test_who_waits_to_be_accepted_when_the_end_comes_is_answered(
             process.terminate()
         finally:
             process.send_signal(signal.SIGCONT)
-        answers: list[Answer] = await asyncio.gather(*asked)
+        answers: list[Response] = await asyncio.gather(*asked)
         assert [answer.status for answer in answers] == [201] * 50
         assert {answer.headers["connection"] for answer in answers} == {"close"}
         assert await asyncio.to_thread(process.wait, 60) == 0

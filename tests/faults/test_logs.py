@@ -17,10 +17,11 @@ from msgspec import Struct
 from redis import Redis
 
 from db.servers.embedded import Servers
-from tests.faults.processes import inside
-from tests.faults.real_servers import PATIENCE_SECONDS, WALLET, environment, publish_rates, server
-from tests.faults.visit import GONE, STAFF_PASSWORD, TROUBLE_AMOUNT, TROUBLE_EMAIL, Visit
-from tests.peers import mail_server, web_server
+from tests.helpers.prices import publish_rates
+from tests.helpers.processes import inside
+from tests.helpers.third_parties import mail_server, web_server
+from tests.helpers.walkthrough import GONE, STAFF_PASSWORD, TROUBLE_AMOUNT, TROUBLE_EMAIL, Visit
+from tests.helpers.wallet_processes import PATIENCE_SECONDS, WALLET, environment, server
 
 CONFIGURED = {
     "WALLET_SECRET": "Zx8-signing-0123456789-abcdefghijkl-mnop",

@@ -14,7 +14,7 @@ from tasks.messages.mail import Smtp
 from tasks.messages.outbox import Outbox
 from tasks.messages.sms import SmsGateway
 from tasks.queue import open_queue
-from tests.peers import MailServer, mail_server, web_server
+from tests.helpers.third_parties import MailServer, mail_server, web_server
 
 SECRET = "a secret of at least thirty-two bytes"
 CODE = "482913"

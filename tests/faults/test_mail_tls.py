@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from tasks.messages.mail import NotSent, Smtp, send_mail
 from tasks.messages.templates import write
-from tests.peers import mail_server
+from tests.helpers.third_parties import mail_server
 
 
 @pytest.fixture

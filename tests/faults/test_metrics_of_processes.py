@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.auth.tokens import Lifetimes, Tokens
 from app.settings import Settings
-from tests.faults.real_servers import PATIENCE_SECONDS, server
-from tests.persons import register
+from tests.helpers.users import register
+from tests.helpers.wallet_processes import PATIENCE_SECONDS, server
 
 SECRET = "a secret of at least thirty-two bytes"
 DEPOSITS = 60

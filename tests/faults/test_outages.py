@@ -16,11 +16,11 @@ from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from db.servers.process import Server
 from db.tables import Transaction
-from tests.conftest import assert_audit
-from tests.faults.callers import Caller, Dispatcher, Load
-from tests.faults.real_servers import RealServer, api_servers, server
-from tests.ledger.people import until
-from tests.persons import register
+from tests.helpers.load import Caller, Dispatcher, Load
+from tests.helpers.postgres import assert_audit
+from tests.helpers.users import register
+from tests.helpers.waiting import until
+from tests.helpers.wallet_processes import RealServer, api_servers, server
 
 CALLERS = 8
 

@@ -15,7 +15,7 @@ from tasks.messages.sms import SmsGateway, send_sms
 from tasks.messages.templates import write
 from tasks.rates import api as rates_api
 from tasks.rates.api import RatesSource, SourceFault, ask
-from tests.peers import web_server
+from tests.helpers.third_parties import web_server
 
 Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 
 from app.limits.payments import POLICY
 from db.engine import Pool, connection_pool
-from tests.conftest import assert_audit
-from tests.faults.real_servers import RealServer, server
-from tests.ledger.people import until
-from tests.persons import register
+from tests.helpers.postgres import assert_audit
+from tests.helpers.users import register
+from tests.helpers.waiting import until
+from tests.helpers.wallet_processes import RealServer, server
 
 MOST = 40
 

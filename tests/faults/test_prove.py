@@ -4,8 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.faults.processes import inside
-from tests.faults.real_servers import WALLET, environment
+from tests.helpers.processes import inside
+from tests.helpers.wallet_processes import WALLET, environment
 
 _SECONDS = 180  # a machine that is busy takes longer to start everything again
 

@@ -12,9 +12,10 @@ import pytest
 
 from db.engine import Pool, connection_pool, engine
 from db.servers.embedded import Servers
-from tests.conftest import assert_audit
-from tests.faults.real_servers import PER_DOLLAR, RealServer, Spread, api_servers, publish_rates
-from tests.persons import OpenWallet, register
+from tests.helpers.postgres import assert_audit
+from tests.helpers.prices import PER_DOLLAR, publish_rates
+from tests.helpers.users import OpenWallet, register
+from tests.helpers.wallet_processes import RealServer, Spread, api_servers
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])

@@ -7,7 +7,7 @@ import httpx
 
 from app.people.passwords.hashing import Passwords
 from db.tables import User
-from tests.faults.real_servers import PATIENCE_SECONDS, api_servers
+from tests.helpers.wallet_processes import PATIENCE_SECONDS, api_servers
 
 _PERSON = {"phone_number": "+77011234567", "password": "correct horse battery staple"}
 

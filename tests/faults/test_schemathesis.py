@@ -24,10 +24,10 @@ from app.people.registration import Registration
 from app.telemetry.metrics import FRESH_SECONDS
 from db.tables import RefreshToken, User
 from tasks.settings import DEVELOPMENT_SECRET
-from tests.conftest import assert_audit
-from tests.faults.real_servers import api_servers, publish_rates
-from tests.members import PASSWORD
-from tests.persons import Person, register
+from tests.helpers.postgres import assert_audit
+from tests.helpers.prices import publish_rates
+from tests.helpers.users import PASSWORD, Person, register
+from tests.helpers.wallet_processes import api_servers
 
 EXAMPLES = 25
 # `positive_data_acceptance` wants a success for all that the document allows. A code that is wrong, a wallet that is

@@ -19,7 +19,8 @@ from redis import Redis
 
 from db.servers.embedded import Servers
 from db.servers.process import free_port
-from tests.faults.processes import eventually, inside, needs_linux, open_folder
+from tests.helpers.processes import inside, needs_linux, open_folder
+from tests.helpers.waiting import eventually
 
 WALLET = Path(sys.executable).with_name("wallet")
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("WALLET_", "DATABASE_", "REDIS_"))}

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.real_servers import PATIENCE_SECONDS, RealServer, server
+from tests.helpers.wallet_processes import PATIENCE_SECONDS, RealServer, server
 
 HEAD = b"POST /users/token/create/ HTTP/1.1\r\nHost: wallet.test\r\nContent-Type: application/json\r\n"
 CONNECTIONS_MAX = 150

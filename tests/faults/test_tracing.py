@@ -15,8 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app.auth.tokens import Lifetimes, Tokens
 from app.settings import Settings
-from tests.faults.real_servers import server
-from tests.persons import register
+from tests.helpers.users import register
+from tests.helpers.wallet_processes import server
 
 SECRET = "a secret of at least thirty-two bytes"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

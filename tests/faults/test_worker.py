@@ -21,7 +21,7 @@ from tasks.messages.caught import caught_mail
 from tasks.messages.outbox import Outbox
 from tasks.queue import open_queue
 from tasks.rates.store import cached
-from tests.ledger.people import NOBODY_LISTENS
+from tests.helpers.banks import NOBODY_LISTENS
 
 SECRET = "a secret of at least thirty-two bytes"
 PATIENCE_SECONDS = 30.0

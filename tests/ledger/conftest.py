@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from db.engine import Pool, connection_pool
-from tests.conftest import assert_audit
+from tests.helpers.postgres import assert_audit
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from msgspec import Struct
 from db import audit as auditing
 from db.audit import FINDINGS_MAX, AuditReport, audit
 from db.engine import Pool, connection_pool
-from tests.ledger.people import banks, connected, purses, reversal, row_held
+from tests.helpers.banks import banks
+from tests.helpers.postgres import connected, row_held
+from tests.helpers.purses import purses, reversal
 
 ZERO_SUM = "a transaction's entries sum to zero in each currency"
 BELONGS = "every entry belongs to a transaction and a wallet"

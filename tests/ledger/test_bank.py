@@ -16,23 +16,9 @@ from actors.orders import ChargeFee, Order, Receipt
 from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, TooLate, WalletNotFound
 from db.engine import Pool, connection_pool
 from db.tables import Entry, IdempotencyKey, Message, Transaction
-from tests.conftest import assert_audit
-from tests.ledger.people import (
-    NOBODY_LISTENS,
-    answers,
-    assert_no_deadlock,
-    banks,
-    codes,
-    connected,
-    performed,
-    poison_amount,
-    purse,
-    purses,
-    receipts,
-    row_held,
-    stoppable,
-    until_waiting,
-)
+from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts, stoppable
+from tests.helpers.postgres import assert_audit, assert_no_deadlock, connected, poison_amount, row_held, until_waiting
+from tests.helpers.purses import purse, purses
 
 
 async def test_crossing_transfers_through_two_banks_lose_nothing_and_never_deadlock(
@@ -312,7 +298,7 @@ async def test_a_fee_that_two_banks_charge_at_one_moment_is_charged_once(databas
         for _ in range(20):
             alice = await purse(fee_due_at=due)
             await both[0].perform(alice.deposit("1000.00"))
-            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.row())["fee_due_at"])
             came_to = receipts(await answers([bank.perform(order) for bank in both]))
             assert sum(receipt.transaction is not None for receipt in came_to) == 1
             assert await alice.balance() == "800.00"
@@ -323,7 +309,7 @@ async def test_money_that_unblocks_a_wallet_while_its_fee_is_charged_elsewhere_p
     async with banks(2, NOBODY_LISTENS) as both:
         for number in range(20):
             alice = await purse(fee_due_at=due, blocked=number % 2 == 0)
-            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+            order = ChargeFee(wallet_id=alice.id, due_at=(await alice.row())["fee_due_at"])
             await answers([both[0].perform(order), both[1].perform(alice.deposit("500.00"))])
             assert await alice.balance() in {"300.00", "500.00"}
             await both[0].perform(order)

@@ -5,7 +5,7 @@ from random import Random
 from bench.past import live_through
 from bench.people import settle_in
 from db.tables import Entry, Wallet
-from tests.conftest import assert_audit
+from tests.helpers.postgres import assert_audit
 
 
 async def test_a_past_of_any_length_holds(database: str) -> None:

@@ -13,22 +13,10 @@ from actors.engine.locks import Lease, Locks
 from actors.orders import Bulk, Receipt
 from actors.refusals import BulkRefused, IdempotencyKeyReused, Overloaded, Refusal
 from db.tables import Entry, IdempotencyKey, Transaction
-from tests.ledger.people import (
-    NOBODY_LISTENS,
-    Purse,
-    answers,
-    assert_no_deadlock,
-    banks,
-    codes,
-    performed,
-    poison_amount,
-    purse,
-    purses,
-    receipts,
-    row_held,
-    until,
-    until_waiting,
-)
+from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts
+from tests.helpers.postgres import assert_no_deadlock, poison_amount, row_held, until_waiting
+from tests.helpers.purses import Purse, purse, purses
+from tests.helpers.waiting import until
 
 Outcomes = list[Receipt | Refusal]
 

@@ -22,21 +22,10 @@ from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Ref
 from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
-from tests.conftest import assert_audit
-from tests.ledger.people import (
-    Purse,
-    answers,
-    banks,
-    codes,
-    connected,
-    performed,
-    poison_amount,
-    purse,
-    purses,
-    receipts,
-    reversal,
-    until,
-)
+from tests.helpers.banks import answers, banks, codes, performed, receipts
+from tests.helpers.postgres import assert_audit, connected, poison_amount
+from tests.helpers.purses import Purse, purse, purses, reversal
+from tests.helpers.waiting import until
 
 POOL = Pool(max_size=3, statement_timeout_seconds=5)
 CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
@@ -177,7 +166,7 @@ async def test_a_fee_whose_commit_was_in_doubt_is_charged_once(line: Cable, redi
     async with banks(2, redis_url) as (left, right):
         (alice,) = await purses(1, holding="500.00", bank=left)
         await _make_overdue(alice)
-        order = ChargeFee(wallet_id=alice.id, due_at=(await alice.look())["fee_due_at"])
+        order = ChargeFee(wallet_id=alice.id, due_at=(await alice.row())["fee_due_at"])
         line.faults = [fault]
         first, second = receipts(await answers([left.perform(order), right.perform(order)]))
         assert sum(receipt.transaction is not None for receipt in (first, second)) >= 1
@@ -195,7 +184,7 @@ async def test_what_staff_ask_is_done_and_logged_once_when_its_commit_was_in_dou
             line.faults = [fault]
             assert isinstance(await bank.perform(order), Receipt)
         assert (await alice.balance(), await bob.balance()) == ("99.00", "100.00")
-        assert [(await each.look())["frozen_at"] is not None for each in (alice, bob)] == [True, False]
+        assert [(await each.row())["frozen_at"] is not None for each in (alice, bob)] == [True, False]
     actions = [row["action"] for row in await StaffAction.select().order_by(StaffAction.created_at)]
     assert actions == ["ADJUST", "REVERSE", "FREEZE", "UNFREEZE", "FREEZE"]
 
@@ -216,7 +205,7 @@ async def test_a_freeze_in_doubt_is_not_done_again_where_somebody_has_ended_it_s
             line.plug()
             receipt = await asked
             assert (receipt.transaction, receipt.unchanged) == (None, False)
-            assert (await alice.look())["frozen_at"] == since
+            assert (await alice.row())["frozen_at"] == since
             assert await StaffAction.count().where(StaffAction.id == order.id) == 1
 
 

@@ -9,18 +9,8 @@ from msgspec.structs import replace
 from actors.orders import Receipt, new_id
 from actors.refusals import TransactionNotFound, WalletFrozen
 from db.tables import StaffAction, Transaction
-from tests.ledger.people import (
-    AYAN,
-    NOBODY_LISTENS,
-    RATES,
-    answers,
-    banks,
-    codes,
-    purse,
-    purses,
-    receipts,
-    reversal,
-)
+from tests.helpers.banks import NOBODY_LISTENS, RATES, answers, banks, codes, receipts
+from tests.helpers.purses import AYAN, purse, purses, reversal
 
 
 @pytest.mark.parametrize("redis", [True, False], ids=["locked", "degraded"])
@@ -70,7 +60,7 @@ async def test_once_a_freeze_is_answered_nothing_gets_in_or_out_of_either_bank(d
         held = await alice.balance()
         with pytest.raises(WalletFrozen):
             await both[1].perform(bob.send("1.00", alice))
-        assert (await alice.look())["frozen_at"] is not None
+        assert (await alice.row())["frozen_at"] is not None
         await both[1].perform(alice.unfreeze())
         await both[0].perform(bob.send("1.00", alice))
         assert float(await alice.balance()) == float(held) + 1

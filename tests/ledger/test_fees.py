@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from actors.bank import Bank, Limits
 from actors.engine.locks import Lease, Locks
@@ -16,14 +17,10 @@ from actors.orders import Deposit, new_id
 from db.tables import Message, Transaction, User, Wallet
 from tasks import fees
 from tasks.fees import FeesCharged, charge_due_fees
+from tests.helpers.prices import rates_at
 
 NOW = datetime.now(UTC)
-RATES = Rates(
-    per_dollar={"USD": Decimal(1), "KZT": Decimal(520), "EUR": Decimal("0.86")},
-    source="test",
-    as_of=NOW,
-    valid_until=NOW + timedelta(days=1),
-)
+RATES = rates_at(as_of=NOW, valid_until=NOW + timedelta(days=1), KZT="520", EUR="0.86")
 
 
 class Quoted:
@@ -115,6 +112,21 @@ async def test_without_rates_other_currencies_are_skipped_and_charged_later(bank
     quoted.rates = RATES
     assert await charge_due_fees(bank, RATES) == FeesCharged(due=1, charged=1)
     assert (await state(tenge), await state(euro)) == (("0.00", True), ("0.67", True))
+
+
+async def test_a_currency_without_a_price_is_skipped_and_every_other_fee_is_charged(bank: Bank, quoted: Quoted) -> None:
+    """As when a currency is new, and the rates are still those that an older version has kept."""
+    lacking = {code: price for code, price in RATES.per_dollar.items() if code != "EUR"}
+    tenge, euro, dollar = [await wallet(bank, "200.00", currency=code) for code in ("KZT", "EUR", "USD")]
+    blocked = await wallet(bank, "0.10", currency="EUR")
+    quoted.rates = older = replace(RATES, per_dollar=lacking)
+    assert await charge_due_fees(bank, older) == FeesCharged(due=4, charged=2, skipped=2)
+    quoted.rates = RATES
+    assert await charge_due_fees(bank, RATES) == FeesCharged(due=2, charged=1, blocked=1)
+    quoted.rates = older
+    assert await charge_due_fees(bank, older) == FeesCharged()
+    amounts = [(await state(each))[0] for each in (tenge, euro, dollar, blocked)]
+    assert amounts == ["0.00", "199.67", "199.62", "0.10"]
 
 
 async def test_a_blocked_wallet_is_asked_again_when_its_balance_would_pay(bank: Bank, quoted: Quoted) -> None:

@@ -6,8 +6,8 @@ from random import Random
 from app.payments.history import history
 from db.engine import Pool, connection_pool
 from db.tables import Wallet
-from tests.conftest import assert_audit
-from tests.ledger.people import connected, connected_alone, purse
+from tests.helpers.postgres import assert_audit, connected, connected_alone
+from tests.helpers.purses import purse
 
 _ENTRIES = 30_000
 _BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)

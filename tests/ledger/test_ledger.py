@@ -27,7 +27,9 @@ from db.engine import engine
 from db.rows import Changes, EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
 from db.tables import Entry, Message, Transaction, Wallet
 from db.transaction import transaction
-from tests.ledger.people import Purse, banks, connected, purse, purses, until_waiting
+from tests.helpers.banks import banks
+from tests.helpers.postgres import connected, until_waiting
+from tests.helpers.purses import Purse, purse, purses
 
 NOW = datetime.now(UTC)
 
@@ -216,7 +218,7 @@ async def test_an_exception_rolls_back_and_a_transaction_inside_another_is_refus
 
     with pytest.raises(LookupError):
         await fail()
-    assert (await alice.look())["name"] == "My wallet"
+    assert (await alice.row())["name"] == "My wallet"
     async with transaction():
         with pytest.raises(TransactionError):
             async with transaction():

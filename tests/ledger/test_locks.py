@@ -19,7 +19,10 @@ from actors.engine.locks import Lease, Locks
 from app.proof.cable import cable
 from db.servers.embedded import embedded_servers
 from db.servers.process import Server
-from tests.ledger.people import NOBODY_LISTENS, answers, banks, purse, purses, receipts, row_held, until, until_waiting
+from tests.helpers.banks import NOBODY_LISTENS, answers, banks, receipts
+from tests.helpers.postgres import row_held, until_waiting
+from tests.helpers.purses import purse, purses
+from tests.helpers.waiting import until
 
 PATIENT = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60)
 """Nothing here happens by a timer: what happens, somebody was told to do."""

@@ -20,7 +20,7 @@ from db.migrate import MigrationError, Step, migrate, missing_changes
 from db.piccolo_app import APP_CONFIG
 from db.servers.embedded import Servers
 from db.tables import Wallet
-from tests.ledger.people import until_waiting
+from tests.helpers.postgres import until_waiting
 
 MIGRATE = "import asyncio, sys; from db.migrate import migrate; print(*asyncio.run(migrate(sys.argv[1])))"
 

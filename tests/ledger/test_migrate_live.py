@@ -15,7 +15,10 @@ from db import migrate as migrations
 from db.migrate import MigrationError, Step, migrate
 from db.online_ddl import ConcurrentIndex, OnlineMigrationManager, make_index
 from db.tables import Wallet
-from tests.ledger.people import banks, connected, purses, until, until_waiting
+from tests.helpers.banks import banks
+from tests.helpers.postgres import connected, until_waiting
+from tests.helpers.purses import purses
+from tests.helpers.waiting import until
 
 
 def scratch(monkeypatch: pytest.MonkeyPatch, *statements: str, indexes: tuple[ConcurrentIndex, ...] = ()) -> None:

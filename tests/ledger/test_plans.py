@@ -11,8 +11,9 @@ from db.engine import Pool, connection_pool
 from db.tables import Wallet
 from db.transaction import transaction
 from tasks.settings import DEVELOPMENT_SECRET
-from tests.conftest import assert_audit
-from tests.ledger.people import banks, connected, connected_alone, performed, purses, receipts
+from tests.helpers.banks import banks, performed, receipts
+from tests.helpers.postgres import assert_audit, connected, connected_alone
+from tests.helpers.purses import purses
 
 _ROUNDS = 12  # PostgreSQL plans anew for each of the first five executions, and may keep a plan from then on
 

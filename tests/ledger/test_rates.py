@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from db.currencies import CODES
 from db.tables import ExchangeRate
 from tasks.rates.api import Quote, RatesSource
 from tasks.rates.board import RateBoard
 from tasks.rates.fetching import fetch_rates, publish_snapshot
-from tasks.rates.store import RATES_KEY, Known, cached, snapshot
-from tests.peers import WebServer, web_server
+from tasks.rates.store import RATES_KEY, Known, cache, cached, record, snapshot
+from tests.helpers.third_parties import WebServer, web_server
 
 KEY = "the-api-key"
 
@@ -184,6 +185,25 @@ async def test_production_never_uses_the_snapshot(database: str, redis: Redis, s
     assert await believed(redis, source) is None
     await redis.flushall()
     assert await believed(redis, source) is None
+
+
+async def test_a_currency_that_older_rates_lack_has_no_price_until_the_next_fetch(
+    database: str, redis: Redis, source: RatesSource, says: Source
+) -> None:
+    """A version that knew one currency less has filled Redis and PostgreSQL: the others are as good as ever."""
+    known = {code: price for code, price in snapshot().per_dollar.items() if code != "EUR"}
+    now = datetime.now(UTC)
+    quote = Quote(per_dollar=known, source="x", as_of=now)
+    await record(quote)
+    await cache(redis, Known(quote=quote, asked_at=now))
+    assert await believed(redis, source) == known
+    await redis.flushall()
+    assert await believed(redis, source) == known
+    says.eur = "86.00"  # nothing to compare it with but the snapshot
+    assert (await fetch_rates(redis, source, development=False)).outcome == "rejected"
+    says.eur = "0.8600"
+    assert (await fetch_rates(redis, source, development=False)).outcome == "changed"
+    assert (await believed(redis, source) or {}).keys() == set(CODES)
 
 
 async def test_a_snapshot_never_replaces_a_rate_that_is_still_valid(

@@ -12,7 +12,10 @@ from actors.bank import Limits
 from db.engine import UNAVAILABLE, Pool, connection_pool, engine
 from db.tables import Wallet
 from db.transaction import Begun, run, transaction
-from tests.ledger.people import banks, connected, performed, purse, purses, receipts, until
+from tests.helpers.banks import banks, performed, receipts
+from tests.helpers.postgres import connected
+from tests.helpers.purses import purse, purses
+from tests.helpers.waiting import until
 
 _SLOTS = 2
 _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
@@ -39,7 +42,7 @@ async def test_a_begun_transaction_is_used_once_and_those_after_it_are_begun_ane
                 await run('UPDATE "wallet" SET "name" = $1 WHERE "id" = $2', name, alice.id)
                 (row,) = await run("SELECT pg_current_xact_id()::text AS id")
                 ids.add(row["id"])
-            assert (await alice.look())["name"] == name, "committed, and not only at the end"
+            assert (await alice.row())["name"] == name, "committed, and not only at the end"
         assert len(ids) == 3
         await begun.end()
         await assert_all_slots_are_free(database_url)

@@ -12,7 +12,8 @@ from db.audit import RESULTS_KEPT, AuditReport, keep_result, last_result
 from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, User
 from tasks import upkeep
 from tasks.upkeep import audit_and_keep, clean_up
-from tests.ledger.people import banks, performed, purses, receipts
+from tests.helpers.banks import banks, performed, receipts
+from tests.helpers.purses import purses
 
 DAY = 86_400
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

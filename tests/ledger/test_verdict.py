@@ -14,7 +14,8 @@ from app.proof.office import Act, ActKind
 from app.proof.verdict import Verdict, already_there, judge, judge_doubts
 from app.proof.wishes import Holder, Kind, Payment, Wish
 from db.tables import Wallet
-from tests.ledger.people import Purse, banks, purse
+from tests.helpers.banks import banks
+from tests.helpers.purses import Purse, purse
 
 
 def holder(of: Purse) -> Holder:

@@ -8,9 +8,9 @@ from decimal import Decimal
 from itertools import count
 from uuid import UUID
 
-from actors.money import Rates
 from actors.orders import Bulk, ChargeFee, Reverse
 from db.rows import WalletRow
+from tests.helpers.prices import rates_at
 from tests.simulation.branch import Branch, Gone
 from tests.simulation.lock_server import LockServer
 from tests.simulation.loop import NumberedTask, Process
@@ -50,9 +50,7 @@ class Town:
         self.circles = 0  # reservations that waited for each other until a retry
         self._attempt_of: dict[UUID, Attempt] = {}
         self._numbers = count(1)
-        per_dollar = {"USD": Decimal(1), "KZT": Decimal(520), "EUR": Decimal("0.86")}
-        until = world.now + timedelta(days=1)
-        known = Rates(per_dollar=per_dollar, source="simulated", as_of=world.now, valid_until=until)
+        known = rates_at(as_of=world.now, valid_until=world.now + timedelta(days=1), KZT="520", EUR="0.86")
         self._rates = known if world.happens(0.9) else None
 
     def open_branch(self) -> Branch:

@@ -11,6 +11,7 @@ from actors.refusals import Refusal
 from actors.rules.apply import apply
 from actors.rules.book import Book, UsedKey
 from db.rows import WalletRow
+from tests.helpers.prices import rates_at
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PERIOD = timedelta(days=30)
@@ -19,8 +20,7 @@ ALICE, BOB = UUID(int=0xA11CE), UUID(int=0xB0B)
 
 def rates(kzt: str = "500", eur: str = "0.8", *, valid_until: datetime = NOON + 3650 * timedelta(days=1)) -> Rates:
     """What a dollar costs in tenge and in euros."""
-    per_dollar = {"USD": Decimal(1), "KZT": Decimal(kzt), "EUR": Decimal(eur)}
-    return Rates(per_dollar=per_dollar, source="test", as_of=NOON, valid_until=valid_until)
+    return rates_at(as_of=NOON, valid_until=valid_until, KZT=kzt, EUR=eur)
 
 
 def wallet(

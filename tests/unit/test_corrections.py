@@ -16,7 +16,7 @@ from actors.rules.book import Book
 from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import OriginalRow, TransactionRow, WalletRow
 from tests.unit.books import BOB, NOON, book, deposit, outcome, rates, transfer, wallet, withdraw
-from tests.unit.test_rules_stateful import Books, amounts, cents, money, own_wallets, wallets
+from tests.unit.stateful import Books, amounts, cents, money, own_wallets, wallets
 
 AYAN = StaffMember(7, "ayan")
 KEY = IdempotencyKey(user_id=UUID(int=7), key="ticket 12")

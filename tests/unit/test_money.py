@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from actors.money import AMOUNT_MAX, CENT, InvalidAmount, Rates, amount_from_json, convert
 from db.currencies import CODES
+from tests.helpers.prices import rates_at
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -26,11 +27,8 @@ prices = st.one_of(
     st.decimals(min_value=Decimal(400), max_value=Decimal(600), places=2),
 )
 boards = st.builds(
-    lambda kzt, eur: Rates(
-        per_dollar={"USD": Decimal(1), "KZT": kzt, "EUR": eur}, source="test", as_of=NOW, valid_until=NOW
-    ),
-    prices,
-    prices,
+    lambda known: rates_at(as_of=NOW, valid_until=NOW, **known),
+    st.fixed_dictionaries({code: prices for code in CODES if code != "USD"}),
 )
 
 
@@ -110,16 +108,12 @@ def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_w
 @settings(max_examples=1_000)
 @given(boards, amounts, st.lists(currencies, min_size=1, max_size=5))
 @example(
-    Rates(
-        per_dollar={"USD": Decimal(1), "KZT": Decimal(501), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW
-    ),
+    rates_at(as_of=NOW, valid_until=NOW, KZT="501"),
     AMOUNT_MAX,
     ["KZT", "USD"],
 )
 @example(
-    Rates(
-        per_dollar={"USD": Decimal(1), "KZT": Decimal(600), "EUR": Decimal(1)}, source="", as_of=NOW, valid_until=NOW
-    ),
+    rates_at(as_of=NOW, valid_until=NOW, KZT="600"),
     AMOUNT_MAX,
     ["KZT", "USD"],
 )

@@ -96,7 +96,8 @@ def test_incoming_money_is_not_turned_away_for_want_of_the_rate_of_a_fee() -> No
 def test_conversions_need_a_rate_that_is_still_believed_and_money_of_one_currency_does_not() -> None:
     mine, euros, his = wallet(1001, "1000.00"), wallet(1002, currency="EUR"), wallet(1003, owner=BOB)
     stale = rates(valid_until=NOON - timedelta(seconds=1))
-    for known in (None, stale):
+    lacking = replace(rates(), per_dollar={"USD": Decimal(1), "KZT": Decimal(500)})  # from before there were euros
+    for known in (None, stale, lacking):
         page = book(mine, euros, his, rates=known)
         assert outcome(transfer(mine, euros, "100.00"), page) == "rates_unavailable"
         assert outcome(transfer(mine, his, "100.00"), page) == "done"

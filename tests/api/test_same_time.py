@@ -12,7 +12,7 @@ from app.limits.requests import RateLimits
 from app.people.blocking import block
 from app.settings import Settings
 from tasks.messages.sms import SmsGateway
-from tests.members import PASSWORD, Join, Member
+from tests.helpers.users import PASSWORD, Join, Member
 
 PHONE, BLOCKED_PHONE = "+77011234567", "+77010000001"
 ROUNDS = 40

@@ -18,8 +18,8 @@ import httpx
 from msgspec import Struct
 from PIL import Image
 
-from tests.faults.real_servers import PATIENCE_SECONDS
-from tests.peers import MailServer
+from tests.helpers.third_parties import MailServer
+from tests.helpers.wallet_processes import PATIENCE_SECONDS
 
 # Emails that `test_logs` has the database stumble over, and an amount.
 TROUBLE_EMAIL = "trouble@wallet-test.kz"

@@ -1,6 +1,11 @@
-"""People for tests: registered in the database, signed in with a real token, with wallets and money."""
+"""
+Users of the API for tests, signed in and with wallets and money.
 
-from collections.abc import Sequence
+`register` puts a `Person` straight into the database; a `Member`, from the fixtures `join`, `ann` and `ben`, has come
+by the front door, with a code and a password.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
@@ -14,6 +19,12 @@ from app.auth.tokens import Lifetimes, Tokens
 from db.tables import User
 from tasks.settings import DEVELOPMENT_SECRET
 
+PASSWORD = "correct horse battery staple"
+
+Json = dict[str, Any]
+
+ANN: Json = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
+
 _numbers = count(1)
 
 
@@ -25,9 +36,14 @@ class Person:
     client: httpx.AsyncClient
     token: str
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What signs a request of theirs."""
+        return {"Authorization": f"Bearer {self.token}"}
+
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Any request, with this person's token."""
-        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        headers = self.headers | options.pop("headers", {})
         return await self.client.request(method, path, headers=headers, **options)
 
     async def open_wallet(self, currency: str = "KZT", *, holding: str | None = None) -> "OpenWallet":
@@ -39,6 +55,15 @@ class Person:
             response = await wallet.deposit(holding)
             assert response.status_code == 201, response.text
         return wallet
+
+
+@dataclass
+class Member(Person):
+    """Someone who has a password, and has signed in with it."""
+
+    user: Json
+    tokens: Json
+    password: str = PASSWORD
 
 
 @dataclass
@@ -83,7 +108,7 @@ class OpenWallet:
             items.append({"wallet_number": number, **dict(zip(("amount", "reference"), rest, strict=False))})
         return await self.post("transfers", {"transfers": items} | ({} if atomic is None else {"atomic": atomic}), key)
 
-    async def look(self) -> dict[str, Any]:
+    async def shown(self) -> dict[str, Any]:
         """The wallet as its owner sees it."""
         response = await self.owner.request("GET", f"/users/wallets/{self.id}/")
         assert response.status_code == 200, response.text
@@ -92,7 +117,7 @@ class OpenWallet:
 
     async def balance(self) -> Decimal:
         """What it holds."""
-        return Decimal((await self.look())["amount"])
+        return Decimal((await self.shown())["amount"])
 
     async def history(self, **query: Any) -> list[dict[str, Any]]:
         """Its transactions, newest first."""
@@ -104,6 +129,10 @@ class OpenWallet:
 
 Wish = tuple[OpenWallet | str, str] | tuple[OpenWallet | str, str, str]
 """Of a bulk: to whom, how much and with what reference."""
+
+
+Join = Callable[..., Awaitable[Member]]
+CodeOf = Callable[[Json], Awaitable[str]]
 
 
 async def register(client: httpx.AsyncClient, tokens: Tokens | None = None) -> Person:
@@ -119,3 +148,14 @@ def tokens_of(app: Litestar) -> Tokens:
     """What signs this application's tokens."""
     tokens: Tokens = app.state.tokens
     return tokens
+
+
+def wrong(code: str) -> str:
+    """Another code than this one."""
+    return f"{(int(code) + 1) % 1_000_000:06d}"
+
+
+async def start_password(client: httpx.AsyncClient, person: Member, new: str, current: str = PASSWORD) -> Any:
+    """Ask for a code that will change a password."""
+    body = {"password": current, "new_password": new}
+    return await client.post("/users/password/update/", json=body, headers=person.headers)

@@ -10,9 +10,8 @@ from argon2 import PasswordHasher
 from actors.refusals import Overloaded
 from app.people.passwords.hashing import Passwords, is_outdated
 from db.tables import Message, User
-from tests.api.test_tokens import look, sign_in
-from tests.api.test_users import ANN, start_password
-from tests.members import Member
+from tests.helpers.tokens import profile, sign_in
+from tests.helpers.users import ANN, Member, start_password
 
 PHONE = ANN["phone_number"]
 EASY = ["password", "PASSWORD123", "ann@example.com", "Ann@Example.com", "+77011234567", "8 (701) 123-45-67"]
@@ -54,7 +53,7 @@ async def test_signing_in_makes_a_weak_hash_strong_and_signs_nobody_out(client: 
     assert strong != weak
     assert not is_outdated(strong)
     for tokens in (ann.tokens, *(answer.json() for answer in answers)):
-        assert (await look(client, f"Bearer {tokens['access']}")).status_code == 200
+        assert (await profile(client, f"Bearer {tokens['access']}")).status_code == 200
     assert (await sign_in(client, PHONE, ann.password)).status_code == 201
     assert await hash_of(ann) == strong
 

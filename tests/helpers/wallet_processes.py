@@ -10,24 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import cycle
 from pathlib import Path
 
 import httpx
 from msgspec import Struct
-from redis.asyncio import Redis
-
-from tasks.rates.api import Quote
-from tasks.rates.store import Known, cache
 
 WALLET = Path(sys.executable).with_name("wallet")
 
 # How long a process may take to come up or go away before the test is given up; no test depends on the figure.
 PATIENCE_SECONDS = 60
-
-PER_DOLLAR = {"USD": Decimal(1), "KZT": Decimal("512.345678"), "EUR": Decimal("0.876543")}
 
 
 class RealServer(Struct, frozen=True, kw_only=True):
@@ -139,11 +131,3 @@ class Spread(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._transport.aclose()
-
-
-async def publish_rates(redis_url: str, *, age: timedelta = timedelta()) -> None:
-    """Let it be known what a dollar costs: `PER_DOLLAR`, `age` ago. An application reads it when it starts."""
-    then = datetime.now(UTC) - age
-    redis: Redis = Redis.from_url(redis_url)
-    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=then), asked_at=then))
-    await redis.aclose()

@@ -4,14 +4,11 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-
-SECONDS = 30
 
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="looks at /proc, and only Linux ends orphans by itself"
@@ -38,13 +35,3 @@ def inside(folder: Path) -> dict[int, str]:
             if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(folder):
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     return found
-
-
-def eventually(what: Callable[[], bool]) -> bool:
-    """Whether it becomes true before anyone loses patience."""
-    give_up_at = time.monotonic() + SECONDS
-    while not what():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.02)
-    return True

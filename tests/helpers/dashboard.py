@@ -6,7 +6,7 @@ import httpx
 from redis.asyncio import Redis
 
 from tasks.queue import QUEUE_NAME
-from tests.staff import Staff
+from tests.helpers.staff import Staff
 
 HERE = {"Origin": "http://wallet.test"}
 PAGES = ["", "queues/wallet", "queues/wallet/jobs/cron:charge_fees", "cron", "cron/wallet/deliver", "nothing/here"]

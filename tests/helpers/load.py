@@ -16,7 +16,7 @@ from msgspec import Struct
 LOOK_SECONDS = 0.1
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Response(Struct, frozen=True, kw_only=True):
     """What came back."""
 
     status: int
@@ -32,7 +32,7 @@ class Dispatcher:
     ready: set[int] = field(default_factory=set)
     _turns: Iterator[int] = field(default_factory=count)
 
-    async def look(self) -> None:
+    async def watch(self) -> None:
         """Ask each server whether it is ready, again and again."""
         while True:
             for port in self.ports:
@@ -61,7 +61,7 @@ class Caller:
     _reader: asyncio.StreamReader | None = None
     _writer: asyncio.StreamWriter | None = None
 
-    async def ask(self, method: str, path: str, body: Any = None, *, token: str = "", close: bool = False) -> Answer:
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str = "", close: bool = False) -> Response:
         """
         Send a request once; with `close` over a connection of its own.
 
@@ -106,18 +106,18 @@ class Caller:
         assert refused
         raise refused
 
-    async def _read(self, reader: asyncio.StreamReader) -> Answer:
+    async def _read(self, reader: asyncio.StreamReader) -> Response:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
-        return Answer(status=int(lines[0].split()[1]), headers=headers, body=json.loads(body))
+        return Response(status=int(lines[0].split()[1]), headers=headers, body=json.loads(body))
 
 
 @dataclass
 class Load:
     """Callers who deposit one tenge after the other into wallets of theirs, and note every answer."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Response] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     over: bool = False
 

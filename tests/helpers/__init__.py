@@ -1,0 +1,20 @@
+"""
+What tests share, a module a kind.
+
+users           people at the API: a `Person` from the database, a `Member` by the front door; their wallets
+tokens          tokens over HTTP: had, renewed, shown, refused
+refusals        problem documents
+images, fees    profile images; the worker's run of fees
+staff           staff signed in to the admin
+dashboard       the worker dashboard's page
+production      a production server's settings
+request_bodies  bodies for any operation: valid, nearly valid, rubbish
+purses, banks   wallets and their owners' orders below the API; the banks that carry those out
+prices          what a dollar costs
+postgres        a test's database: audited, watched, held up, poisoned
+waiting         until something is so
+wallet_processes, processes   `wallet` commands as real processes; which processes live in a folder
+load            callers behind a load balancer
+third_parties   a mail server and a web server
+walkthrough     a visit in which everything happens once
+"""

@@ -1,0 +1,25 @@
+"""Waiting for what is about to happen, and giving up on what is not."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+SECONDS = 30
+
+
+async def until(true: Callable[[], Awaitable[Any]]) -> None:
+    """Wait for something that is about to happen; half a minute without it fails the test."""
+    async with asyncio.timeout(30):
+        while not await true():  # noqa: ASYNC110 the condition is in another process
+            await asyncio.sleep(0.005)
+
+
+def eventually(what: Callable[[], bool]) -> bool:
+    """Whether it becomes true before anyone loses patience."""
+    give_up_at = time.monotonic() + SECONDS
+    while not what():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
