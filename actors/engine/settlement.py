@@ -1,7 +1,15 @@
 """
-One batch against the database: load, apply the rules, save, commit; and what happens when that fails.
+One batch against the database, and what happens when that fails.
 
-Every mail is answered before `settle` returns, and after the commit.
+    Phase    Round trips                                    What happens
+    begin    1, at once with that for the Redis locks       a connection of the pool, BEGIN
+    load     1; +1 where keys were used, +1 for reversals   the wallets' rows are locked and read, in order of their ids
+    rules    0; +1 where only refusals came of a free key   each mail's orders, in order, on one book
+    save     1; none where nothing has changed              balances, transactions, entries, keys, messages
+    commit   1                                              then every mail is answered, and not before
+    doubt    +1 to +3, in load                              what an earlier COMMIT, its answer lost, has carried out
+
+As many for five hundred orders as for one. Every mail is answered before `settle` returns.
 """
 
 import asyncio
@@ -54,7 +62,7 @@ _BEGIN_SECONDS = 1.0
 _BATCH_SECONDS = 2.0
 
 
-async def settle(
+async def settle(  # noqa: C901 - its table of failures, row after row, is easier to check in one piece
     mails: list[Mail],
     *,
     rates: Rates | None,

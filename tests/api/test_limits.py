@@ -86,7 +86,9 @@ class TestLimits:
         assert (await sign_in(client, "+77010000000")).status_code == 401
 
 
-async def ask(client: httpx.AsyncClient, app: Litestar, ann: Member, policy: str, turn: int) -> httpx.Response:
+async def ask(  # noqa: C901 - a case for each limit
+    client: httpx.AsyncClient, app: Litestar, ann: Member, policy: str, turn: int
+) -> httpx.Response:
     """Something that this limit counts, each turn as somebody whom no other limit would count together."""
     session = {"session_id": str(uuid4()), "code": "123456"}
     match policy:

@@ -95,7 +95,9 @@ class Connection:
                 raise TimeoutError
         self.given_up = None
 
-    async def _carry(self, statement: str, arguments: tuple[Any, ...], answer: "asyncio.Future[Any]") -> None:
+    async def _carry(  # noqa: C901 - each fate of a message, from its beginning to its end
+        self, statement: str, arguments: tuple[Any, ...], answer: "asyncio.Future[Any]"
+    ) -> None:
         """To the server and back."""
         session, world, weather = self.session, self._world, self._database.weather
         is_commit = statement == "COMMIT"
