@@ -37,7 +37,7 @@ class Tally(Struct):
 
     @property
     def run(self) -> Run:
-        """The same in figures."""
+        """Counts, percentiles in milliseconds, and statuses."""
         took = sorted(answer.seconds for answer in self.answers) or [0.0]
         p50, p90, p99, most = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99, 1))
         statuses = Counter(answer.status for answer in self.answers)
@@ -186,7 +186,7 @@ def drive(load: Load) -> Run:
 
 
 def drive_and_tell(load: Load) -> Tally:
-    """The same, with every single answer."""
+    """As `drive`, but every single answer is kept."""
     return uvloop.run(_drive(load))
 
 

@@ -28,7 +28,7 @@ WHERE "id" IN (SELECT "id" FROM "wallet" WHERE "user" IS NOT NULL ORDER BY "id" 
 
 
 class _Swept(Struct, frozen=True, kw_only=True):
-    """One run."""
+    """What one run of the fees charged, and how long it took."""
 
     charged: int
     seconds: float

@@ -13,7 +13,7 @@ _MIB = 1024 * 1024
 
 
 class Seen(Struct, frozen=True):
-    """One process at that moment."""
+    """A process, as `/proc` shows it."""
 
     parent: int
     cpu_seconds: float  # so far, with that of children that have ended

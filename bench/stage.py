@@ -158,7 +158,7 @@ class Stage:
         return drive(self.load(case, served, seconds=seconds or self.seconds))
 
     def load(self, case: Case, served: Api, *, seconds: int) -> Load:
-        """What that is to send."""
+        """The requests of a run, and where they go."""
         return Load(
             host=served.host,
             port=served.port,

@@ -49,7 +49,7 @@ class ConcurrentIndex(Struct, frozen=True, kw_only=True):
 
     @property
     def statement(self) -> str:
-        """What makes it."""
+        """The SQL, to be run outside a transaction."""
         return f'CREATE {"UNIQUE " if self.unique else ""}INDEX CONCURRENTLY "{self.name}" ON {self.on}'
 
 

@@ -239,7 +239,7 @@ async def signed_in(request: Request[Any, Any, Any]) -> None:
 
 
 async def caller(request: Request[Caller, Any, Any]) -> Caller:
-    """A dependency: who asks, behind `signed_in`."""
+    """A dependency of handlers behind `signed_in`: who asks."""
     return request.user
 
 

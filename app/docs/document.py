@@ -83,7 +83,7 @@ class _Document(OpenAPI):
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
-    """Add what an operation shares with others."""
+    """Add the headers and refusals that an operation shares with all others of its kind."""
     responses = operation["responses"]
     for status, response in responses.items():
         own = _of_success(operation) if status in ("200", "201") else ()

@@ -25,7 +25,7 @@ class Answer(Response[T]):
         self._headers = headers
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # any ASGI application will do
-        """What sends it."""
+        """Litestar's hook: status, headers and body in two messages, without a response object in between."""
         body = _encode(self.content)
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",

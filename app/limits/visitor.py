@@ -35,7 +35,7 @@ class Visitor(Struct, kw_only=True):
     tightest: Standing | None = None
 
     def told(self, standing: Standing) -> None:
-        """One limit has counted the request."""
+        """Remember how much a limit leaves, if it leaves less than the others."""
         if self.tightest is None or standing.left < self.tightest.left:
             self.tightest = standing
 

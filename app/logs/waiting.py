@@ -36,7 +36,7 @@ class WaitingLines:
             self._size += len(line) + 1
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the lines that wait."""
         with self._lock:
             self._write()
 

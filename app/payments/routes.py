@@ -49,12 +49,12 @@ class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
     amount: Raw
 
     def deposit(self, by: Initiator) -> Deposit:
-        """The order. Raises `ValidationFailed`, as does the other."""
+        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
         amount = amount_field(self.amount)
         return Deposit(id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, amount=amount, key=by.key)
 
     def withdraw(self, by: Initiator) -> Withdraw:
-        """The order."""
+        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
         amount = amount_field(self.amount)
         return Withdraw(id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, amount=amount, key=by.key)
 
@@ -69,11 +69,11 @@ class TransferBody(Struct, frozen=True, kw_only=True):
     reference: Reference | None = None
 
     def payment(self) -> Payment:
-        """What is to be paid. Raises `ValidationFailed`."""
+        """Whom to pay, and how much, as a bulk has it. Raises `ValidationFailed` for what is no amount."""
         return Payment(receiver_number=self.wallet_number, amount=amount_field(self.amount), reference=self.reference)
 
     def transfer(self, by: Initiator) -> Transfer:
-        """The order. Raises `ValidationFailed`."""
+        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
         return transfer_of(self.payment(), id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, key=by.key)
 
 

@@ -50,7 +50,7 @@ class Act(Struct, kw_only=True):
 
     @property
     def fields(self) -> dict[str, str]:
-        """What is filled in."""
+        """The form's fields."""
         reason = {"reason": "a proof of reliability"}
         if self.kind == "reverse":
             return {"transaction_id": str(self.transaction_id)} | reason
@@ -70,7 +70,7 @@ class Act(Struct, kw_only=True):
         return Movement("WITHDRAW", -self.amount, self.wallet.wallet_id, None)
 
     def told(self, status: int, sentence: str) -> None:
-        """Note a final answer."""
+        """Note the answer that is not asked for again."""
         self.state = "made" if status == 200 else "refused"
         self.undone_already = sentence == _ALREADY
         if self.state == "made" and self.kind in ("adjust", "reverse"):

@@ -60,11 +60,11 @@ class Town(Struct, kw_only=True):
         await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
     def server(self, name: str) -> Server:
-        """PostgreSQL or Valkey."""
+        """The embedded server of this name, `PostgreSQL` or `Valkey`."""
         return next(server for server in self.servers.running if server.name == name)
 
     def start_worker(self) -> None:
-        """Where none runs."""
+        """A worker, after the last one was killed or stopped."""
         self.worker = _run("worker", self.folder, self.environment)
 
     def charge_fees(self) -> subprocess.Popen[bytes]:

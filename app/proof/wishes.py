@@ -37,7 +37,7 @@ class Payment(Struct, frozen=True, kw_only=True):
 
     @property
     def body(self) -> dict[str, str]:
-        """What is posted of it."""
+        """Its JSON in a request."""
         body = {"amount": str(self.amount)}
         return body | {"wallet_number": self.receiver.number} if self.receiver else body
 
@@ -58,12 +58,12 @@ class Wish(Struct, kw_only=True):
 
     @property
     def path(self) -> str:
-        """Where it is posted."""
+        """The request's path."""
         return f"/users/wallets/{self.holder.wallet_id}/{'transfers' if self.kind == 'bulk' else self.kind}/"
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is posted."""
+        """The request's JSON."""
         if self.kind == "bulk":
             return {"transfers": [payment.body for payment in self.payments]}
         return self.payments[0].body
@@ -74,7 +74,7 @@ class Wish(Struct, kw_only=True):
         return self.state == "unanswered" and self.broken > 0
 
     def told(self, status: int, body: dict[str, Any]) -> None:
-        """Note a final answer."""
+        """Note the answer that is not asked for again."""
         if self.kind == "bulk" and status in (201, 207):
             answers = [(item["status"], item.get("transaction") or item["problem"]) for item in body["transfers"]]
         else:

@@ -89,7 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @classmethod
     def within(cls, bounds: Bounds) -> type[Self]:
-        """The protocol with other bounds."""
+        """A subclass with these bounds: uvicorn makes protocols by itself, without arguments of ours."""
         return type(cls.__name__, (cls,), {"bounds": bounds})
 
     def connection_made(self, transport: Any) -> None:

@@ -124,7 +124,7 @@ class StaffBoard(Board):
         return await super().list_jobs(params, query, body)
 
     async def add_job(self, params: dict[str, str], query: Mapping[str, str], body: Any) -> dict[str, Any]:
-        """Refused."""
+        """Refused: whoever may add a job may run any of the worker's functions with any arguments."""
         raise ApiError(403, "Jobs can't be added here. Enqueue a cron job instead.")
 
     async def queue_action(self, params: dict[str, str], query: Mapping[str, str], body: Any) -> dict[str, Any]:

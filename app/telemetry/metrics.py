@@ -133,7 +133,7 @@ def metrics_route(world: World, token: str) -> HTTPRouteHandler:
 
 
 class _Told:
-    """A collector of what is known already."""
+    """Gives Prometheus' client the families that were added up already."""
 
     def __init__(self, families: list[Family]) -> None:
         self._families = families

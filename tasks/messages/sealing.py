@@ -19,7 +19,7 @@ class Seal:
         self._fernet = Fernet(urlsafe_b64encode(key))
 
     def close(self, text: str) -> bytes:
-        """What may be stored."""
+        """The text, encrypted so that it may be stored."""
         return self._fernet.encrypt(text.encode())
 
     def open(self, sealed: bytes) -> str:

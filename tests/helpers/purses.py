@@ -85,11 +85,11 @@ class Purse(Struct, frozen=True, kw_only=True):
         )
 
     def freeze(self) -> Freeze:
-        """By staff."""
+        """The order that staff give."""
         return Freeze(id=new_id(), staff=AYAN, wallet_id=self.id, reason="stolen phone")
 
     def unfreeze(self) -> Unfreeze:
-        """By staff."""
+        """The order that staff give."""
         return Unfreeze(id=new_id(), staff=AYAN, wallet_id=self.id, reason="found again")
 
     async def row(self) -> dict[str, Any]:

@@ -80,11 +80,11 @@ class OpenWallet:
         return await self.owner.request("POST", f"/users/wallets/{self.id}/{action}/", json=body, headers=headers)
 
     async def deposit(self, amount: str, key: str | None = None) -> httpx.Response:
-        """Put money in."""
+        """Money into it."""
         return await self.post("deposit", {"amount": amount}, key)
 
     async def withdraw(self, amount: str, key: str | None = None) -> httpx.Response:
-        """Take money out."""
+        """Money out of it."""
         return await self.post("withdraw", {"amount": amount}, key)
 
     async def send(

@@ -56,7 +56,7 @@ class Tables:
         } | nothing
 
     def key(self, id: UUID) -> dict[str, Any]:
-        """The same for a key."""
+        """A key's row."""
         row = self.keys[id]
         return {
             "key_id": id,

@@ -16,7 +16,7 @@ _ESTIMATED_MAX = 72
 
 
 class PasswordRefused(ValidationFailed):
-    """It is long enough, and too easy to guess."""
+    """A new password that is long enough for its field, but too easy to guess."""
 
 
 def check_new_password(password: str, *, field: str, email: str, phone_number: str, region: str) -> None:
