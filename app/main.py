@@ -128,8 +128,8 @@ def create_app(settings: Settings) -> Litestar:
     }
     # In the order in which a person meets them, which is that of the documentation.
     routes: list[Any] = [
-        *(RegistrationController, SignInController, SessionsController),
-        *(PasswordChangeController, PasswordResetController, ProfileController),
+        *(RegistrationController, SignInController, ProfileController, SessionsController),
+        *(PasswordChangeController, PasswordResetController),
         *(WalletsController, PaymentsController, BulkController, HistoryController, HealthController),
     ]
     app = Litestar(

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -25,6 +24,7 @@ from actors.refusals import (
 )
 from app.auth.tokens import SIGNED_OUT, signed_in
 from app.http.answers import Answer
+from app.http.controller import OrderedController
 from app.http.problems import BAD_BODY, ValidationFailed, problem_type, problems
 from app.limits.requests import RateLimited
 from app.payments.handler import Initiator, PaymentHandler
@@ -140,7 +140,7 @@ def _problem(refusal: Refusal) -> ItemProblem:
     )
 
 
-class BulkController(Controller):
+class BulkController(OrderedController):
     """A bulk is many orders that arrive together: what holds for one transfer holds for each of its."""
 
     path = "/users/wallets/{id:str}"

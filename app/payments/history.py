@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from litestar import Controller, Request, Response, get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 from msgspec import Struct
 
 from actors.refusals import DatabaseUnavailable, FieldError, WalletNotFound
 from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.controller import OrderedController
 from app.http.parameters import BIGINT_MAX, EARLIEST, INSTANT, LATEST, WalletId, instant, wallet_id_in
 from app.http.problems import ValidationFailed, problems
 from app.payments.views import OPERATION_TYPES, OperationType, TransactionView, transaction_view
@@ -114,7 +115,7 @@ def _entry_id(cursor: str) -> int:
     return entry_id
 
 
-class HistoryController(Controller):
+class HistoryController(OrderedController):
     """What has moved in a wallet of the caller's."""
 
     path = "/users/wallets/{id:str}"

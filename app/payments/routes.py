@@ -2,7 +2,6 @@
 
 from typing import Annotated, ClassVar
 
-from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Raw, Struct
@@ -25,6 +24,7 @@ from actors.refusals import (
 from app.auth.tokens import SIGNED_OUT, signed_in
 from app.http.answers import Answer
 from app.http.bodies import amount_field
+from app.http.controller import OrderedController
 from app.http.fields import PlainText
 from app.http.problems import BAD_BODY, problems
 from app.limits.requests import RateLimited
@@ -77,7 +77,7 @@ class TransferBody(Struct, frozen=True, kw_only=True):
         return transfer_of(self.payment(), id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, key=by.key)
 
 
-class PaymentsController(Controller):
+class PaymentsController(OrderedController):
     """What moves money, each an order to the bank."""
 
     path = "/users/wallets/{id:str}"

@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Request, get, patch
+from litestar import Request, get, patch
 from litestar.di import NamedDependency
 from msgspec import UNSET, Meta, Struct
 from piccolo.columns import Column
 
 from actors.refusals import DatabaseUnavailable
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, signed_in
+from app.http.controller import OrderedController
 from app.http.problems import problems
 from app.people.fields import ANY_BODY, YOU
 from app.people.images import Images
@@ -99,7 +100,7 @@ class Profiles:
             return rows[0]["profile_image"], await self.view(user_id)
 
 
-class ProfileController(Controller):
+class ProfileController(OrderedController):
     """The caller's own profile."""
 
     path = "/users"

@@ -3,12 +3,13 @@
 from uuid import UUID, uuid4
 
 import msgspec
-from litestar import Controller, post
+from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
 from actors.refusals import Refusal
+from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
 from app.http.problems import problems
 from app.limits.requests import RateLimited, RateLimiter
@@ -159,7 +160,7 @@ async def make_user(registration: Registration) -> None:
         raise UserExists()
 
 
-class RegistrationController(Controller):
+class RegistrationController(OrderedController):
     """How somebody becomes a person here."""
 
     path = "/users"

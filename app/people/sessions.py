@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Controller, Response, delete, get, route
+from litestar import Response, delete, get, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -12,6 +12,7 @@ from litestar.params import PathParameter
 from actors.refusals import DatabaseUnavailable
 from app.auth.sessions import SessionNotFound, Sessions, SessionView
 from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.controller import OrderedController
 from app.http.problems import ValidationFailed, problems
 
 _EXAMPLE = Example(
@@ -32,7 +33,7 @@ _EXAMPLE = Example(
 SessionId = Annotated[UUID, PathParameter(description="The session's id, from the list.")]
 
 
-class SessionsController(Controller):
+class SessionsController(OrderedController):
     """Sessions: each is one sign-in, and lives for as long as its refresh tokens are exchanged."""
 
     path = "/users"

@@ -4,7 +4,7 @@ import logging
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Request, post
+from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ from app.auth import refresh
 from app.auth.refresh import Device, TokenPair
 from app.auth.sessions import device_of
 from app.auth.tokens import REFRESH, TokenExpired, TokenInvalid, Tokens, WrongCredentials
+from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, PlainText
 from app.http.problems import problems
 from app.limits.requests import RateLimited, RateLimiter
@@ -110,7 +111,7 @@ class SignIn:
             log.info("a password's hash stays as it was: %s", type(error).__name__)
 
 
-class SignInController(Controller):
+class SignInController(OrderedController):
     """How people prove who they are, and stop doing so."""
 
     path = "/users/token"

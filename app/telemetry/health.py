@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from litestar import Controller, Response, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Struct, UnsetType
@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
 from db.engine import UNAVAILABLE, engine
 from tasks.heartbeat import ALIVE, heartbeat_age
@@ -157,7 +158,7 @@ def _retrieve_error(asked: asyncio.Future[Any]) -> None:
         asked.exception()
 
 
-class HealthController(Controller):
+class HealthController(OrderedController):
     """For load balancers and people on call."""
 
     path = "/health"

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from litestar import Controller, get, patch, post
+from litestar import get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from actors.money import Currency
 from actors.refusals import DatabaseUnavailable, WalletNotFound
 from app.auth.tokens import SIGNED_OUT, Caller, signed_in
+from app.http.controller import OrderedController
 from app.http.explanations import NOT_BLANK
 from app.http.parameters import WalletId, wallet_id_in
 from app.http.problems import BAD_BODY, ValidationFailed, problems
@@ -33,22 +34,12 @@ class UpdateWallet(Struct, frozen=True, kw_only=True):
     name: WalletName | None = None
 
 
-class WalletsController(Controller):
+class WalletsController(OrderedController):
     """The caller's wallets."""
 
     path = "/users/wallets"
     tags = ["Wallets"]
     before_request = staticmethod(signed_in)
-
-    @get(
-        "/",
-        summary="List your wallets",
-        response_description="Your wallets, at most one in a currency.",
-        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
-    )
-    async def list_wallets(self, caller: NamedDependency[Caller]) -> list[WalletView]:
-        """All wallets of the caller, in the order in which they were opened."""
-        return await wallets_of(caller.user_id)
 
     @post(
         "/create",
@@ -63,6 +54,16 @@ class WalletsController(Controller):
     async def create_wallet(self, caller: NamedDependency[Caller], data: JSONBody[CreateWallet]) -> WalletView:
         """Described above, since the currencies are."""
         return await open_wallet(caller.user_id, name=data.name.strip(), currency=data.amount_currency)
+
+    @get(
+        "/",
+        summary="List your wallets",
+        response_description="Your wallets, at most one in a currency.",
+        responses=problems(*SIGNED_OUT, DatabaseUnavailable),
+    )
+    async def list_wallets(self, caller: NamedDependency[Caller]) -> list[WalletView]:
+        """All wallets of the caller, in the order in which they were opened."""
+        return await wallets_of(caller.user_id)
 
     @get(
         "/{id:str}",

@@ -29,6 +29,23 @@ def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
             yield method.upper(), path, operation
 
 
+async def test_operations_come_in_the_order_in_which_a_person_meets_them(document: Document) -> None:
+    assert [f"{method} {path}" for method, path, _ in operations(document)] == [
+        *("POST /users/create", "POST /users/verify"),
+        *("POST /users/token/create", "POST /users/token/refresh", "POST /users/token/revoke"),
+        *("GET /users", "PATCH /users/update"),
+        *("GET /users/sessions", "DELETE /users/sessions", "DELETE /users/sessions/{id}"),
+        *("POST /users/password/update", "PATCH /users/password/verify"),
+        *("POST /users/password/reset", "POST /users/password/reset/verify"),
+        *("POST /users/wallets/create", "GET /users/wallets", "GET /users/wallets/{id}"),
+        "PATCH /users/wallets/{id}/update",
+        *("POST /users/wallets/{id}/deposit", "POST /users/wallets/{id}/withdraw"),
+        *("POST /users/wallets/{id}/transfer", "POST /users/wallets/{id}/transfers"),
+        "GET /users/wallets/{id}/transactions",
+        *("GET /health/live", "GET /health/ready"),
+    ]
+
+
 def references(node: Any) -> Iterator[str]:
     """Every `$ref` in the document."""
     if isinstance(node, dict):

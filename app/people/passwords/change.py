@@ -2,13 +2,14 @@
 
 from uuid import UUID
 
-from litestar import Controller, patch, post
+from litestar import patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
 from app.auth import refresh
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, Tokens, signed_in
+from app.http.controller import OrderedController
 from app.http.problems import problems
 from app.limits.requests import RateLimited, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
@@ -127,7 +128,7 @@ async def set_password(
     return await profiles.view(user_id), ended
 
 
-class PasswordChangeController(Controller):
+class PasswordChangeController(OrderedController):
     """Changes of password."""
 
     path = "/users/password"

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from litestar import Controller, post
+from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from actors.refusals import FieldError
 from app.auth import refresh
 from app.auth.tokens import Tokens
+from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, PlainText
 from app.http.problems import ValidationFailed, problems
 from app.limits.requests import RateLimited, RateLimiter
@@ -133,7 +134,7 @@ class PasswordReset:
         return answer
 
 
-class PasswordResetController(Controller):
+class PasswordResetController(OrderedController):
     """Resets of passwords."""
 
     path = "/users/password/reset"
