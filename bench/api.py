@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from msgspec import Struct
 
-from app.proof.api_process import api_process
+from app.proof.town import api_process
 from bench.scratch import Scratch
 from db.servers.process import LOOPBACK
 

@@ -20,7 +20,6 @@ from redis.asyncio import Redis
 
 from actors.rules.fees import FEE_PERIOD
 from app.auth.tokens import Lifetimes, Tokens
-from app.proof.api_process import api_process
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
 from app.wallets.opening import open_wallet
@@ -28,7 +27,7 @@ from db.currencies import CODES
 from db.engine import engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
-from db.servers.process import Server, die_with
+from db.servers.process import LOOPBACK, Server, ask, die_with
 from db.tables import User, Wallet
 from tasks.rates.store import RATES_KEY
 
@@ -189,3 +188,22 @@ async def _until_rates_are_known(redis_url: str) -> None:
     async with asyncio.timeout(60), Redis.from_url(redis_url) as redis:
         while not await redis.exists(RATES_KEY):  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.1)
+
+
+def api_process(name: str, folder: Path, *, workers: int = 1, environment: dict[str, str] | None = None) -> Server:
+    """`wallet api` as a child of this process, run in `folder` as the product runs it; `environment` replaces ours."""
+    return Server(
+        name=name,
+        # -P, and a start in that folder: neither code nor `.env` of the present folder is taken for ours.
+        command=[sys.executable, "-P", "-m", "app.cli", "api", "--workers", str(workers)],
+        port_option="--port",
+        folder=folder,
+        ready=_is_live,
+        stop_signal=signal.SIGTERM,
+        environment=environment,
+    )
+
+
+def _is_live(port: int) -> bool:
+    request = f"GET /health/live HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode()
+    return ask(port, request, enough=b"\r\n").startswith(b"HTTP/1.1 200")
