@@ -139,7 +139,7 @@ class Stopping(Overloaded):
 class TooLate(Overloaded):
     """The order's deadline has passed while it waited."""
 
-    detail = "It has waited too long and will not be carried out. Nothing has happened. Try again in a moment."
+    detail = "The request waited too long and will not be carried out. Nothing has happened. Try again in a moment."
 
 
 class DatabaseUnavailable(Refusal):
@@ -154,6 +154,6 @@ class OutcomeUnknown(DatabaseUnavailable):
     """The connection broke during COMMIT and the database has not come back to say how it ended."""
 
     detail = (
-        "The database was lost while it was saving, so this may have happened or not. Repeat the request with the same"
-        " Idempotency-Key, or look at the wallet's transactions before trying again."
+        "The database connection was lost during the commit, so this may or may not have happened. Repeat the request"
+        " with the same Idempotency-Key, or check the wallet's transactions before you try again."
     )

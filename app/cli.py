@@ -63,7 +63,7 @@ def worker(supervised: bool) -> None:
 
 
 @wallet.command()
-@click.option("--check", is_flag=True, help="Only tell, without a database, whether a migration is missing.")
+@click.option("--check", is_flag=True, help="Only check, without a database, whether a migration is missing.")
 def migrate(check: bool) -> None:
     """Run the migrations that have not run yet."""
     if check:
@@ -95,7 +95,7 @@ def fees() -> None:
 
 
 @wallet.command()
-@click.option("--accept", is_flag=True, help="Believe the source, however much its rates have changed.")
+@click.option("--accept", is_flag=True, help="Accept the rates, however much they have changed.")
 def rates(accept: bool) -> None:
     """Fetch exchange rates now."""
     settings = all_settings()
@@ -111,10 +111,10 @@ def rates(accept: bool) -> None:
 
 @wallet.command()
 @click.option("--minutes", default=1.0, show_default=True, type=click.FloatRange(0.05, 24 * 60))
-@click.option("--seed", type=int, help="The same payments and faults again; a new one if not given.")
+@click.option("--seed", type=int, help="Repeats a run's payments and faults; random if not given.")
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 16), help="Of the API.")
 @click.option("--clients", default=24, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--json", "as_json", is_flag=True, help="Tell it in one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_json: bool) -> None:
     """Break everything under load, on scratch data. Exit 1 if a payment is lost or doubled."""
     from secrets import randbelow

@@ -19,7 +19,7 @@ COMMIT_SECONDS = 2.0
 _UNUSED_SECONDS = 0.25  # until an unused transaction is hung up: a lane waits
 
 
-IN_DOUBT = "The database was lost while it was saving: look whether it has happened, then ask again."
+IN_DOUBT = "The database connection was lost during the commit: check whether it happened, then try again."
 
 
 class CommitInDoubt(Exception):

@@ -47,7 +47,7 @@ def transfer(order: Transfer, book: Book) -> Receipt:
     if sender.frozen_at:
         raise WalletFrozen()
     if receiver.frozen_at:
-        raise WalletFrozen("The receiving wallet is frozen: no money moves in or out of it until our staff release it.")
+        raise WalletFrozen("The receiving wallet is frozen: no money moves in or out until our staff release it.")
     if not sender.is_active:
         raise WalletBlocked()
     if sender.amount < order.amount:

@@ -51,11 +51,11 @@ class Revocations:
                 rows = await RefreshToken.raw(_LATELY, self._back_to(begun))
         except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the next time reaches as far back
             if not self._in_the_dark:
-                log.warning("It can't be seen which sessions are revoked: %s.", type(error).__name__)
+                log.warning("Revoked sessions can't be read: %s.", type(error).__name__)
             self._in_the_dark = True
             return
         if self._in_the_dark:
-            log.info("It can be seen again which sessions are revoked.")
+            log.info("Revoked sessions can be read again.")
         self._in_the_dark, self._caught_up_at = False, begun
         self._tokens.revoke(row["family"] for row in rows)
 

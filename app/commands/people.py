@@ -16,7 +16,12 @@ def staff() -> None:
 @staff.command("create")
 @click.option("--username", prompt=True)
 @click.option("--email", prompt=True)
-@click.option("--operator/--viewer", default=True, show_default=True, help="May act on money, or only look.")
+@click.option(
+    "--operator/--viewer",
+    default=True,
+    show_default=True,
+    help="An operator may act on money and people; a viewer may only look.",
+)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def create_staff(username: str, email: str, operator: bool, password_stdin: bool) -> None:
     """A new login."""

@@ -22,22 +22,23 @@ class Header(Struct, frozen=True):
 
 _HEADERS = {
     "X-Request-ID": Header(
-        "The logs have the request under this id. It is your own where you sent one: 1 to 64 letters, digits, dots,"
-        " dashes and underscores.",
+        "The request's id in the logs. If you send one of 1 to 64 letters, digits, dots, dashes and underscores, it is"
+        " used.",
         "01a21253-281e-728d-b4bb-83948653c5f1",
     ),
-    "WWW-Authenticate": Header("What would let you in (RFC 6750).", "Bearer"),
-    "Retry-After": Header("Ask again after so many seconds.", 1),
+    "WWW-Authenticate": Header("The authentication scheme to use (RFC 6750).", "Bearer"),
+    "Retry-After": Header("How many seconds to wait before you retry.", 1),
     "RateLimit": Header(
-        "Of the limit of which least is left: `r` more requests, and `t` seconds until it begins anew.",
+        "The rate limit closest to its end: `r` requests are left, and the window ends in `t` seconds.",
         '"sign-ins-per-phone";r=29;t=900',
     ),
-    "RateLimit-Policy": Header("That limit: `q` requests in `w` seconds.", '"sign-ins-per-phone";q=30;w=900'),
+    "RateLimit-Policy": Header("That limit: `q` requests per `w` seconds.", '"sign-ins-per-phone";q=30;w=900'),
     "Idempotent-Replayed": Header(
-        "`true` where this had happened before, under the same `Idempotency-Key`: nothing has moved now.", "true"
+        "`true` if the request was carried out before, under the same `Idempotency-Key`. No money has moved now.",
+        "true",
     ),
     "Link": Header(
-        'The next page, with `rel="next"` (RFC 8288); missing on the last one.',
+        'The next page, as `rel="next"` (RFC 8288). Absent on the last page.',
         '</users/wallets/1001/transactions/?cursor=…>; rel="next"',
     ),
 }
@@ -49,8 +50,8 @@ _OF_STATUS: Mapping[str, tuple[str, ...]] = {
 }
 # What any operation may be answered, whatever its handler: by name, with its description.
 _BEFORE: dict[str, tuple[Problem, str]] = {
-    "HeadersTooLarge": (HEAD_TOO_LARGE, "The headers are too large, or too many (`headers_too_large`)."),
-    "InternalError": (UNEXPECTED, "A fault of ours (`internal_error`)."),
+    "HeadersTooLarge": (HEAD_TOO_LARGE, "The headers are too large or too many (`headers_too_large`)."),
+    "InternalError": (UNEXPECTED, "An unexpected error on our side (`internal_error`)."),
 }
 _BEFORE_A_BODY: dict[str, tuple[Problem, str]] = {
     "RequestTimeout": (TOO_SLOW, "The body took too long to arrive (`request_timeout`)."),

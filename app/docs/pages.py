@@ -84,14 +84,14 @@ OPENAPI = Config(
     version=version("wallet-api"),
     description=(
         f"Electronic wallets in {in_words('and')}: deposit, withdraw, and send money to any wallet number, across"
-        " currencies at a live rate. Refusals are problem documents (RFC 9457) with a stable `code`. Not told of each"
-        " operation are 404 `not_found`, where a path is unknown, and 405 `method_not_allowed`. A slash at the end of a"
-        " path makes no difference."
+        " currencies at a live rate. Refusals and errors are problem documents (RFC 9457) with a stable `code`."
+        " Besides what is listed with each operation, an unknown path returns 404 `not_found`, and an unsupported"
+        " method returns 405 `method_not_allowed`. A trailing slash makes no difference."
     ),
     tags=[
         Tag("Users", "Registration, sessions, passwords and the profile."),
-        Tag("Wallets", "Wallets of whoever has signed in, at most one in a currency."),
-        Tag("Payments", "What moves money, and the history of it."),
+        Tag("Wallets", "The signed-in user's wallets, at most one per currency."),
+        Tag("Payments", "Moving money, and its history."),
         Tag("Health", "For load balancers and people on call."),
     ],
     openapi_router=Router(

@@ -10,7 +10,7 @@ from litestar.params import HeaderParameter, PathParameter
 from actors.refusals import FieldError, WalletNotFound
 from app.http.problems import ValidationFailed
 
-WalletId = Annotated[str, PathParameter(description="The wallet's id, which is not its number.")]
+WalletId = Annotated[str, PathParameter(description="The wallet's id (not its number).")]
 
 KEY_LENGTH_MAX = 255
 BIGINT_MAX = 2**63 - 1
@@ -24,8 +24,9 @@ IdempotencyKeyHeader = Annotated[
         max_length=KEY_LENGTH_MAX,
         pattern=r"^[\x20-\x7e]*$",
         description=(
-            f"1 to {KEY_LENGTH_MAX} printable ASCII characters of your choice. The same key with the same body moves"
-            " money once, and gets the same answer again with `Idempotent-Replayed: true`, for at least 7 days."
+            f"1 to {KEY_LENGTH_MAX} printable ASCII characters of your choice. A request repeated with the same key and"
+            " body moves money once, and gets the first answer again with `Idempotent-Replayed: true`. A key is kept"
+            " for at least 7 days."
         ),
     ),
 ]

@@ -168,9 +168,9 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     title = HTTPStatus(status).phrase
     detail = str(error.detail) or title
     if isinstance(error, MethodNotAllowedException):  # its detail names internals
-        title, detail = "This method is not for this address.", f"Use one of: {headers.get('allow', '')}."
+        title, detail = "This address does not support this method.", f"Use one of: {headers.get('allow', '')}."
     elif detail == title and status == 404:
-        title, detail = "There is nothing here.", "Check the address. What there is, /docs tells."
+        title, detail = "There is nothing here.", "Check the address. /docs lists all of them."
     return problem_response(
         request, status=status, code=_CODES.get(status, "refused"), title=title, detail=detail, headers=headers
     )

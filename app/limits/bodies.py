@@ -39,7 +39,9 @@ class LargeBodies:
             return
         user_id: UUID = request.user.user_id
         if self._bytes_of[user_id] + bytes_ > PERSON_BYTES_MAX or self._bytes_of.total() + bytes_ > ALL_BYTES_MAX:
-            raise Overloaded("Too many large bodies are on their way. Nothing has happened. Try again in a moment.")
+            raise Overloaded(
+                "Too many large requests are arriving at once. Nothing has happened. Try again in a moment."
+            )
         self._bytes_of[user_id] += bytes_
         try:
             yield

@@ -75,15 +75,15 @@ def _log_what_nobody_catches() -> None:
 
     def of_process(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
         if issubclass(kind, Exception):
-            _log.critical("the process ends: an error that nobody expected", exc_info=(kind, error, traceback))
+            _log.critical("the process ends after an unexpected error", exc_info=(kind, error, traceback))
 
     def of_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
-            _log.error("a thread ended: an error that nobody expected", exc_info=args.exc_value)
+            _log.error("a thread ended after an unexpected error", exc_info=args.exc_value)
 
     def of_nobody(args: "sys.UnraisableHookArgs") -> None:
         if args.exc_value is not None:
-            _log.error("an error that nobody could be told of", exc_info=args.exc_value)
+            _log.error("an error that could not be raised", exc_info=args.exc_value)
 
     sys.excepthook = of_process
     threading.excepthook = of_thread

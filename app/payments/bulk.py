@@ -45,7 +45,7 @@ class BulkBody(Struct, frozen=True, kw_only=True):
     """Transfers in the order in which they are made, and whether each is made for itself or all or none."""
 
     transfers: Annotated[list[TransferBody], Meta(min_length=1, max_length=BULK_MAX, examples=[_EXAMPLE])]
-    atomic: Annotated[bool, Meta(description="All or none, instead of each for itself.", examples=[False])] = False
+    atomic: Annotated[bool, Meta(description="Make all transfers or none.", examples=[False])] = False
 
     @property
     def payments(self) -> int:
@@ -163,11 +163,12 @@ class BulkController(OrderedController):
         self, data: JSONBody[BulkBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
     ) -> Answer[BulkAnswer]:
         """
-        Make 1 to 1 000 transfers from a wallet of yours, in order.
+        Makes 1 to 1 000 transfers from one of your wallets, in order.
 
-        Each is made for itself: 201 where all were made, else 207, and for each its transaction or its problem. Or,
-        with `atomic`, all are made or none: a refusal answers 400 and its `errors` name each transfer that stands in
-        the way. An `Idempotency-Key` is for the whole: what was made is answered again, what was refused is tried.
+        Each transfer stands for itself: the status is 201 if all were made, otherwise 207, with the transaction or the
+        problem of each. With `atomic`, all are made or none: if any is refused, the status is 400 and `errors` lists
+        each refused transfer. An `Idempotency-Key` covers the whole request: when it is repeated, transfers that were
+        made are answered again, and those that were refused are tried again.
         """
         return _answer(await bank.perform_all(data.bulk(by)))
 

@@ -124,8 +124,8 @@ class HistoryController(OrderedController):
 
     @get(
         "/transactions",
-        summary="A wallet's history",
-        response_description="A page of the history.",
+        summary="List a wallet's transactions",
+        response_description="A page of transactions.",
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def transactions(
@@ -133,11 +133,17 @@ class HistoryController(OrderedController):
         request: Request[Caller, Any, Any],
         id: WalletId,
         caller: NamedDependency[Caller],
-        limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many, at most 200.")] = 50,
+        limit: Annotated[int, QueryParameter(ge=1, le=200, description="Page size, at most 200.")] = 50,
         operation_type: FromQuery[OperationType | None] = None,
-        since: Annotated[str | None, QueryParameter(description="From this instant on.", schema_extra=INSTANT)] = None,
-        until: Annotated[str | None, QueryParameter(description="Before this instant.", schema_extra=INSTANT)] = None,
-        cursor: Annotated[str | None, QueryParameter(description="From the `Link` header of the page before.")] = None,
+        since: Annotated[
+            str | None, QueryParameter(description="Only from this instant on.", schema_extra=INSTANT)
+        ] = None,
+        until: Annotated[
+            str | None, QueryParameter(description="Only before this instant.", schema_extra=INSTANT)
+        ] = None,
+        cursor: Annotated[
+            str | None, QueryParameter(description="The cursor in the previous page's `Link` header.")
+        ] = None,
     ) -> Response[list[TransactionView]]:
         """The wallet's transactions, newest first. `Link: <…>; rel="next"` (RFC 8288) leads to the next page."""
         wallet = await wallet_of(caller.user_id, wallet_id_in(id))

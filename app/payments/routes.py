@@ -38,7 +38,7 @@ _ANY = (
     *(RateLimited, Overloaded, DatabaseUnavailable),
 )
 _SENDING = (InsufficientFunds, WalletBlocked)
-_SENT = "The transaction. `balance_after` is that of your wallet."
+_SENT = "The transaction. `balance_after` is your wallet's balance."
 
 
 class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class PaymentsController(OrderedController):
     async def deposit(
         self, data: JSONBody[DepositOrWithdraw], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
     ) -> Answer[TransactionView]:
-        """Put money into a wallet of yours. If it is blocked and can now pay its fee, the fee is taken at once."""
+        """Puts money into one of your wallets. If it is blocked and can now pay its fee, the fee is taken at once."""
         return _answer(await bank.perform(data.deposit(by)))
 
     @PaymentHandler(
@@ -105,7 +105,7 @@ class PaymentsController(OrderedController):
     async def withdraw(
         self, data: JSONBody[DepositOrWithdraw], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
     ) -> Answer[TransactionView]:
-        """Take money out of a wallet of yours."""
+        """Takes money out of one of your wallets."""
         return _answer(await bank.perform(data.withdraw(by)))
 
     @PaymentHandler(
@@ -117,7 +117,7 @@ class PaymentsController(OrderedController):
     async def transfer(
         self, data: JSONBody[TransferBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
     ) -> Answer[TransactionView]:
-        """Send money to any wallet, converted at the current rate where the currencies differ."""
+        """Sends money to any wallet, converted at the current rate if the currencies differ."""
         return _answer(await bank.perform(data.transfer(by)))
 
 

@@ -16,14 +16,14 @@ from db.rows import TransactionRow
 OperationType = Literal["DEPOSIT", "WITHDRAW", "TRANSFER", "FEE"]
 OPERATION_TYPES: tuple[OperationType, ...] = get_args(OperationType)
 
-Rate = Annotated[Decimal, Meta(description="Received for one unit sent.", examples=["0.001657438382"])]
+Rate = Annotated[Decimal, Meta(description="Units received per unit sent.", examples=["0.001657438382"])]
 Reference = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=140,
         pattern=NO_CONTROLS,
-        description="What the sender says of a transfer; both parties see it.",
+        description="The sender's note on a transfer. Both parties see it.",
         examples=["Invoice 2026-118"],
     ),
 ]

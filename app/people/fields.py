@@ -14,7 +14,7 @@ PASSWORD_LENGTH_MAX = 128
 
 Email = Annotated[PlainText, Meta(max_length=254, examples=["ann@example.com"])]
 Phone = Annotated[
-    PlainText, Meta(max_length=40, examples=["+77011234567"], description="With its country code, or a local one.")
+    PlainText, Meta(max_length=40, examples=["+77011234567"], description="With the country code, or a local number.")
 ]
 Password = Annotated[
     PlainText,
@@ -22,8 +22,8 @@ Password = Annotated[
 ]
 Code = Annotated[PlainText, Meta(max_length=16, examples=["042137"], description="The six digits that were sent.")]
 
-WAITING = "A session, which waits for its code for `expires_in` seconds."
-YOU = "Who you are, with your wallets."
+WAITING = "A session that accepts its code for `expires_in` seconds."
+YOU = "Your profile and your wallets."
 
 ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 """What any route that reads a body may refuse."""

@@ -114,7 +114,7 @@ class ProfileController(OrderedController):
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
     async def profile(self, caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]) -> UserView:
-        """Who you are, with your wallets."""
+        """Returns your profile and your wallets."""
         return await profiles.view(caller.user_id)
 
     @patch(
@@ -129,7 +129,8 @@ class ProfileController(OrderedController):
         self, request: Request[Caller, Any, Any], caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]
     ) -> UserView:
         """
-        Names, and a profile image: as JSON, where `"profile_image": null` removes it, or as a form with a PNG, JPEG or
-        WebP file of at most 5 MiB. The image is kept upright and without its metadata, at most 2048 pixels a side.
+        Changes your names and your profile image. Send JSON, where `"profile_image": null` removes the image, or a form
+        with a PNG, JPEG or WebP file of at most 5 MiB. The image is stored upright, without metadata, and at most 2048
+        pixels a side.
         """
         return await profiles.update(caller.user_id, await profile_changes(request))

@@ -181,10 +181,10 @@ class RegistrationController(OrderedController):
         registrations: NamedDependency[Registrations],
     ) -> AwaitedCode:
         """
-        A six-digit code goes out by email, and by SMS where there is a gateway; give it to `/users/verify/` within
-        `expires_in` seconds. The most common passwords, and one's own email address or phone number, are not taken.
+        Sends a six-digit code by email, and by SMS if a gateway is configured. Send it to `/users/verify/` within
+        `expires_in` seconds. The most common passwords are refused, and so are your own email address and phone number.
 
-        The answer is the same where the email or the phone number is taken: then the owner gets a notice instead.
+        The answer is the same if the email address or phone number is taken; its owner then gets a notice, not a code.
         """
         return await registrations.start(
             email=data.email, phone=data.phone_number, password=data.password, visitor=visitor
@@ -202,5 +202,5 @@ class RegistrationController(OrderedController):
         visitor: NamedDependency[Visitor],
         registrations: NamedDependency[Registrations],
     ) -> UserView:
-        """A code is good for one use within five minutes, and for five tries."""
+        """Creates the user. A code works once, within five minutes, and allows five attempts."""
         return await registrations.finish(session_id=data.session_id, code=data.code, visitor=visitor)

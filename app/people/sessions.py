@@ -49,7 +49,7 @@ class SessionsController(OrderedController):
     @get(
         "/sessions",
         before_request=signed_in,
-        summary="Where you are signed in",
+        summary="List your sessions",
         responses={
             200: ResponseSpec(
                 list[SessionView], description="Your sessions.", generate_examples=False, examples=[_EXAMPLE]
@@ -59,10 +59,9 @@ class SessionsController(OrderedController):
     )
     async def sessions(self, caller: NamedDependency[Caller], sessions: NamedDependency[Sessions]) -> list[SessionView]:
         """
-        Your sessions that have not ended, the newest sign-in first, at most 200.
+        Lists your active sessions, newest sign-in first, at most 200.
 
-        `last_used_at` is when the session last got a pair of tokens, and `user_agent` what the client called itself at
-        the sign-in.
+        `last_used_at` is when the session last got a pair of tokens; `user_agent` is what the client sent at sign-in.
         """
         return await sessions.live(caller)
 
@@ -70,20 +69,22 @@ class SessionsController(OrderedController):
         "/sessions",
         before_request=signed_in,
         summary="Sign out everywhere else",
+        response_description="All other sessions have ended.",
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
     async def end_other_sessions(self, caller: NamedDependency[Caller], sessions: NamedDependency[Sessions]) -> None:
-        """Ends every session of yours but the one that asks."""
+        """Ends all your sessions except the current one."""
         await sessions.end_others(caller)
 
     @delete(
         "/sessions/{id:uuid}",
         before_request=signed_in,
         summary="End a session",
+        response_description="The session has ended.",
         responses=problems(ValidationFailed, *SIGNED_OUT, SessionNotFound, DatabaseUnavailable),
     )
     async def end_session(
         self, caller: NamedDependency[Caller], id: SessionId, sessions: NamedDependency[Sessions]
     ) -> None:
-        """Its tokens are refused from now on, by every process within seconds. It may be the one that asks."""
+        """Ends one of your sessions, which may be the current one. Its tokens are refused everywhere within seconds."""
         await sessions.end(caller, id)

@@ -108,7 +108,7 @@ class SignIn:
                 password_hash,
             )
         except (Overloaded, *UNAVAILABLE) as error:
-            log.info("a password's hash stays as it was: %s", type(error).__name__)
+            log.info("a password could not be rehashed: %s", type(error).__name__)
 
 
 class SignInController(OrderedController):
@@ -121,7 +121,7 @@ class SignInController(OrderedController):
     @post(
         "/create",
         summary="Sign in",
-        response_description="Tokens. The access token is good for `expires_in` seconds.",
+        response_description="Tokens. The access token is valid for `expires_in` seconds.",
         responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
         response_class=LimitedResponse,
     )
@@ -133,9 +133,9 @@ class SignInController(OrderedController):
         sign_in: NamedDependency[SignIn],
     ) -> TokenPair:
         """
-        An access token for the `Authorization` header, and a refresh token for the next pair.
+        Returns an access token for the `Authorization` header, and a refresh token to exchange for the next pair.
 
-        An unknown phone number and a wrong password are answered alike. Each sign-in is a session: see
+        An unknown phone number and a wrong password get the same answer. Each sign-in starts a session: see
         `/users/sessions/`.
         """
         device = device_of(request.headers.get("user-agent"))
@@ -144,7 +144,7 @@ class SignInController(OrderedController):
     @post(
         "/refresh",
         summary="Exchange a refresh token",
-        response_description="The next pair. The access token is good for `expires_in` seconds.",
+        response_description="The next pair. The access token is valid for `expires_in` seconds.",
         responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
         response_class=LimitedResponse,
     )
@@ -152,18 +152,23 @@ class SignInController(OrderedController):
         self, data: JSONBody[TokenRefresh], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]
     ) -> TokenPair:
         """
-        A new pair; the old refresh token is spent. Used again more than ten seconds later, it revokes its whole
-        session.
+        Returns a new pair and spends the old refresh token. If a spent token is used again more than ten seconds later,
+        its whole session is revoked.
         """
         return await sign_in.refresh(data.refresh, visitor=visitor)
 
-    @post("/revoke", status_code=204, summary="Sign out", responses=problems(*ANY_BODY, RateLimited))
+    @post(
+        "/revoke",
+        status_code=204,
+        summary="Sign out",
+        response_description="Signed out.",
+        responses=problems(*ANY_BODY, RateLimited),
+    )
     async def revoke_token(
         self, data: JSONBody[TokenRevoke], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]
     ) -> None:
         """
-        Ends the session that the refresh token is of, and with it every token of that session. No access token is
-        needed.
+        Ends the session that the refresh token belongs to, with all its tokens. Needs no access token.
 
         The answer is the same for a token that is unknown, expired or spent (RFC 7009).
         """

@@ -87,7 +87,7 @@ class Child:
         try:
             await asyncio.wait_for(process.wait(), self._stop_seconds)
         except TimeoutError:
-            _log.warning("The %s process does not end; ending it by force.", self.name)
+            _log.warning("The %s process does not stop; killing it.", self.name)
             process.kill()
             await process.wait()
 

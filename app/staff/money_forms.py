@@ -36,7 +36,7 @@ Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
     ON_ONE_LINE,
-    Field(title="Reference, such as a ticket's number: money moves once under it"),
+    Field(title="Reference, such as a ticket number: money moves once per reference"),
 ]
 
 
@@ -57,7 +57,7 @@ class UnfreezeForm(FreezeForm):
 
 
 class ReverseForm(BaseModel):
-    transaction_id: Annotated[UUID, Field(title="Id of the transaction that is to be undone")]
+    transaction_id: Annotated[UUID, Field(title="Id of the transaction to reverse")]
     reason: Reason
 
 
@@ -89,7 +89,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
             reason=form.reason,
         )
         receipt = await _perform(bank, order)
-        return "It was frozen already." if receipt.unchanged else "Frozen: nothing gets in or out."
+        return "It was frozen already." if receipt.unchanged else "Frozen: no money moves in or out."
 
     async def unfreeze(request: Request, form: UnfreezeForm) -> str:
         staff = operator(request)
@@ -109,7 +109,9 @@ def money_forms(bank: Bank) -> list[FormConfig]:
         form_config(
             "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account.", GROUP
         ),
-        form_config("Freeze a wallet", FreezeForm, freeze, "Let nothing in or out, until it is unfrozen.", GROUP),
+        form_config(
+            "Freeze a wallet", FreezeForm, freeze, "Stop all money in and out until the wallet is unfrozen.", GROUP
+        ),
         form_config(
             "Unfreeze a wallet",
             UnfreezeForm,
@@ -118,7 +120,11 @@ def money_forms(bank: Bank) -> list[FormConfig]:
             GROUP,
         ),
         form_config(
-            "Reverse a transaction", ReverseForm, reverse, "Move the same money back, once, while it is there.", GROUP
+            "Reverse a transaction",
+            ReverseForm,
+            reverse,
+            "Move the same money back, once, if the receiver still has it.",
+            GROUP,
         ),
     ]
 

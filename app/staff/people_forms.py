@@ -52,6 +52,6 @@ def people_forms(phone_region: str) -> list[FormConfig]:
     blocking = asking(block, "Blocked: their sessions end within seconds.", "They were blocked already.")
     unblocking = asking(unblock, "No longer blocked: they can sign in again.", "They were not blocked.")
     return [
-        form_config("Block a person", BlockForm, blocking, "End their sessions and let them in no more.", GROUP),
+        form_config("Block a person", BlockForm, blocking, "End their sessions and refuse further sign-ins.", GROUP),
         form_config("Unblock a person", UnblockForm, unblocking, "Let them sign in again.", GROUP),
     ]

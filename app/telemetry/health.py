@@ -26,7 +26,7 @@ PROBE_SECONDS = 2.0
 # How often the parts are checked without being asked: `since` is late by this at most.
 CHECK_SECONDS = 5.0
 
-_DOWN = "The database is down, or this process is stopping: ask another one."
+_DOWN = "The database is down or this process is stopping: send requests to another process."
 
 State = Literal["ok", "degraded", "down"]
 
@@ -94,7 +94,7 @@ class HealthChecks:
         }
         self._checks = checks
         if since := self._stopping_since:
-            detail = "It is stopping, and finishes what it has accepted."
+            detail = "Stopping: finishing what it has accepted."
             stopping = Observation(status="down", detail=detail, since=since)
             checks = checks | {"process": self._checked("process", stopping, now)}
         if database.status == "down" or since:
@@ -165,19 +165,19 @@ class HealthController(OrderedController):
     tags = ["Health"]
     security = PUBLIC
 
-    @get("/live", summary="Is the process alive?", response_description="It is.")
+    @get("/live", summary="Is the process alive?", response_description="The process is alive.")
     async def live(self) -> dict[str, str]:
-        """Answers as long as the process can."""
+        """Returns 200 as long as the process can answer."""
         return {"status": "ok"}
 
     @get(
         "/ready",
-        summary="Is everything there?",
-        response_description="It serves: `ok`, or `degraded` where something is missing but the database.",
+        summary="Is the service ready?",
+        response_description="`ok`, or `degraded` if anything but the database is missing.",
         responses={503: ResponseSpec(Readiness, description=_DOWN, generate_examples=False)},
     )
     async def ready(self, health_checks: NamedDependency[HealthChecks]) -> Response[Readiness]:
-        """Database, Redis, rates, worker: each by name, and since when. 503 without the database or when stopping."""
+        """Reports database, Redis, rates and worker, each with its state and since when it has had it."""
         readiness = await health_checks.run()
         down = readiness.status == "down"
         return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)

@@ -45,8 +45,8 @@ class WalletsController(OrderedController):
         "/create",
         summary="Open a wallet",
         description=(
-            f"Open a wallet in {in_words('or')}; each person has at most one in a currency.\n\n"
-            "It pays 200 KZT every 30 days, and is blocked while it can't."
+            f"Opens a wallet in {in_words('or')}; you can have one per currency.\n\n"
+            "A wallet pays 200 KZT every 30 days, and is blocked while it can't."
         ),
         response_description="The new wallet, empty.",
         responses=problems(*BAD_BODY, WalletExists, *SIGNED_OUT, DatabaseUnavailable),
@@ -58,33 +58,33 @@ class WalletsController(OrderedController):
     @get(
         "/",
         summary="List your wallets",
-        response_description="Your wallets, at most one in a currency.",
+        response_description="Your wallets, at most one per currency.",
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
     async def list_wallets(self, caller: NamedDependency[Caller]) -> list[WalletView]:
-        """All wallets of the caller, in the order in which they were opened."""
+        """Lists all your wallets, oldest first."""
         return await wallets_of(caller.user_id)
 
     @get(
         "/{id:str}",
-        summary="Look at a wallet",
+        summary="Get a wallet",
         response_description="The wallet.",
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def get_wallet(self, caller: NamedDependency[Caller], id: WalletId) -> WalletView:
-        """One wallet of the caller: its balance, and whether it may send."""
+        """Returns one of your wallets: its balance, and whether it can send."""
         return await wallet_of(caller.user_id, wallet_id_in(id))
 
     @patch(
         "/{id:str}/update",
         summary="Rename a wallet",
-        response_description="The wallet, with the name that it has now.",
+        response_description="The wallet, with its new name.",
         responses=problems(*BAD_BODY, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def update_wallet(
         self, caller: NamedDependency[Caller], id: WalletId, data: JSONBody[UpdateWallet]
     ) -> WalletView:
-        """Give a wallet another name, of at most 30 characters."""
+        """Renames a wallet. A name has at most 30 characters."""
         user_id, wallet_id = caller.user_id, wallet_id_in(id)
         if data.name is None:
             return await wallet_of(user_id, wallet_id)

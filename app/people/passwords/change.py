@@ -138,7 +138,7 @@ class PasswordChangeController(OrderedController):
 
     @post(
         "/update",
-        summary="Start a change of password",
+        summary="Start a password change",
         response_description=WAITING,
         responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
@@ -149,14 +149,14 @@ class PasswordChangeController(OrderedController):
         visitor: NamedDependency[Visitor],
         password_change: NamedDependency[PasswordChange],
     ) -> AwaitedCode:
-        """A six-digit code goes out as at registration; give it to `/users/password/verify/`."""
+        """Sends a six-digit code, as registration does. Send it to `/users/password/verify/`."""
         return await password_change.start(
             caller.user_id, password=data.password, new_password=data.new_password, visitor=visitor
         )
 
     @patch(
         "/verify",
-        summary="Finish a change of password",
+        summary="Finish a password change",
         response_description=YOU,
         responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
@@ -167,5 +167,5 @@ class PasswordChangeController(OrderedController):
         visitor: NamedDependency[Visitor],
         password_change: NamedDependency[PasswordChange],
     ) -> UserView:
-        """The new password counts from now on, and every session has ended: sign in again."""
+        """The new password is valid at once, and all sessions have ended: sign in again."""
         return await password_change.finish(caller.user_id, session_id=data.session_id, code=data.code, visitor=visitor)

@@ -27,7 +27,7 @@ def check_new_password(password: str, *, field: str, email: str, phone_number: s
         PasswordRefused: it is their own email address or phone number, however written, or a common one.
     """
     if password.strip().casefold() == email.casefold() or _as_phone_number(password, region) == phone_number:
-        message = "This is your own email address or phone number, which is tried first. Choose a password of its own."
+        message = "This is your own email address or phone number, which attackers try first. Choose something else."
         raise PasswordRefused(FieldError(field=field, message=message))
     check_common(password, field=field)
 
@@ -35,7 +35,7 @@ def check_new_password(password: str, *, field: str, email: str, phone_number: s
 def check_common(password: str, *, field: str) -> None:
     """The part that needs to know nobody: refuses a common one, as `check_new_password` does."""
     if password.casefold() in _common():
-        message = "This is one of the most common passwords, which are tried first. Choose another: several words do."
+        message = "This is one of the most common passwords, which attackers try first. Choose several words."
         raise PasswordRefused(FieldError(field=field, message=message))
 
 

@@ -35,7 +35,7 @@ class ResetPassword(Struct, frozen=True):
     """Who has forgotten their password: by phone number or by email address, one of the two."""
 
     phone_number: Phone | None = None
-    email: Annotated[PlainText, Meta(max_length=254, description="In place of a phone number.")] | None = None
+    email: Annotated[PlainText, Meta(max_length=254, description="Instead of a phone number.")] | None = None
 
 
 class VerifyReset(Struct, frozen=True):
@@ -144,7 +144,7 @@ class PasswordResetController(OrderedController):
 
     @post(
         "/",
-        summary="Start a reset of password",
+        summary="Start a password reset",
         response_description=WAITING,
         responses=problems(*ANY_BODY, RateLimited),
     )
@@ -155,10 +155,10 @@ class PasswordResetController(OrderedController):
         password_reset: NamedDependency[PasswordReset],
     ) -> AwaitedCode:
         """
-        A six-digit code goes to the person's own email address, and to their phone where there is an SMS gateway; give
-        it to `/users/password/reset/verify/`.
+        Sends a six-digit code to the user's own email address, and by SMS if a gateway is configured. Send it to
+        `/users/password/reset/verify/`.
 
-        The answer is the same where nobody has this phone number or email address.
+        The answer is the same if nobody has this phone number or email address.
         """
         if (data.phone_number is None) == (data.email is None):
             message = "Give the phone number or the email address: one of the two."
@@ -167,7 +167,7 @@ class PasswordResetController(OrderedController):
 
     @post(
         "/verify",
-        summary="Finish a reset of password",
+        summary="Finish a password reset",
         response_description=YOU,
         responses=problems(*ANY_BODY, InvalidCode, RateLimited),
     )
@@ -178,8 +178,8 @@ class PasswordResetController(OrderedController):
         password_reset: NamedDependency[PasswordReset],
     ) -> UserView:
         """
-        The new password counts from now on, and every session has ended: sign in. A code is good for one use within
-        five minutes, and for five tries; a new password that is refused spends nothing.
+        The new password is valid at once, and all sessions have ended: sign in again. A code works once, within five
+        minutes, and allows five attempts; a refused new password uses none of them.
         """
         return await password_reset.finish(
             session_id=data.session_id, code=data.code, new_password=data.new_password, visitor=visitor
