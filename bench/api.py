@@ -74,7 +74,7 @@ class Batches(Struct, frozen=True):
 
 
 def batches(served: Api) -> Batches:
-    """The counts at this moment, of all processes together. They are up to a second old: `app/metrics.py`."""
+    """The counts at this moment, of all processes together. They are up to a second old: `app/telemetry/metrics.py`."""
     with urlopen(f"http://{served.host}:{served.port}/metrics", timeout=30) as answer:
         told: str = answer.read().decode()
     orders, count = (

@@ -11,7 +11,7 @@ told from one that was, so the alternative is to sign out people with bad connec
 
 Whoever changes a user's tokens locks the user's row first. So a rotation can't slip a new token past a revocation that
 is under way, nor a sign-in past a change of password. Whoever revokes tells `Tokens` after the commit, which
-refuses the access tokens of the session at once; the other processes learn of it by `app/revocations.py`.
+refuses the access tokens of the session at once; the other processes learn of it by `app/auth/revocations.py`.
 """
 
 import hmac

@@ -97,7 +97,7 @@ class Tokens:
     """
     Signs and reads tokens, and remembers the access tokens it has read until they expire or their session is revoked.
 
-    Which sessions have been revoked, `app/revocations.py` tells it.
+    Which sessions have been revoked, `app/auth/revocations.py` tells it.
     """
 
     def __init__(self, secret: str, lifetimes: Lifetimes) -> None:

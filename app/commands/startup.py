@@ -50,5 +50,5 @@ def environment(*, with_running: bool = True) -> None:
     # Piccolo warns of a table named `user`, which it quotes everywhere, and of a database that is not there, which is
     # no news to a command that needs none and is said properly by one that does.
     warnings.filterwarnings("ignore", module="piccolo")
-    # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs.py` says.
+    # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs/` says.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -37,7 +37,7 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 # Litestar's words, in an error of status 500, when the body ends before its end.
 CLIENT_GONE = "client disconnected prematurely"
-# In the scope of a request that was refused because this process has too much to do: for `app/http_bounds.py`.
+# In the scope of a request that was refused because this process has too much to do: for `app/server/bounds.py`.
 CROWDED = "wallet.crowded"
 
 

@@ -36,7 +36,7 @@ def log_config(style: LogStyle, *, production: bool) -> StructLoggingConfig:
         processors=processors(as_json=style.as_json(production=production)),
         wrapper_class=make_filtering_bound_logger(LEVELS[style.level]),
         logger_factory=BytesLoggerFactory(sys.stderr.buffer),
-        log_exceptions="never",  # app/problems.py does, and knows which are unexpected
+        log_exceptions="never",  # app/http/problems.py does, and knows which are unexpected
     )
 
 
