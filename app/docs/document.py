@@ -98,7 +98,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
 
 
 def _of_success(operation: dict[str, Any]) -> tuple[str, ...]:
-    """The headers of a success; see `Idempotency-Key` in `app/http/parameters.py`, `limited` and `history`."""
+    """The headers of a success; see `IdempotencyKeyHeader`, `LimitedResponse` and `HistoryController`."""
     taken = {parameter["name"] for parameter in operation.get("parameters", [])}
     if "Idempotency-Key" in taken:
         return ("Idempotent-Replayed",)
