@@ -72,7 +72,6 @@ def create_app(settings: Settings) -> Litestar:
     limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
     payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
     outbox = Outbox(queue, settings.secret, sms=bool(settings.sms.url))
-    region = settings.phone_region
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -94,34 +93,9 @@ def create_app(settings: Settings) -> Litestar:
         "bank": banking.bank,
         "payment_limits": payment_limits,
         "profiles": profiles,
-        "registrations": Registrations(
-            passwords=passwords,
-            codes=codes,
-            limiter=limiter,
-            outbox=outbox,
-            phone_region=region,
-            development=settings.development,
-        ),
-        "sign_in": SignIn(tokens=tokens, passwords=passwords, limiter=limiter, phone_region=region),
         "sessions": Sessions(tokens),
-        "password_change": PasswordChange(
-            tokens=tokens,
-            passwords=passwords,
-            codes=codes,
-            limiter=limiter,
-            profiles=profiles,
-            outbox=outbox,
-            phone_region=region,
-        ),
-        "password_reset": PasswordReset(
-            tokens=tokens,
-            passwords=passwords,
-            codes=codes,
-            limiter=limiter,
-            profiles=profiles,
-            outbox=outbox,
-            phone_region=region,
-            development=settings.development,
+        **_with_passwords(
+            settings, tokens=tokens, passwords=passwords, codes=codes, limiter=limiter, profiles=profiles, outbox=outbox
         ),
         "redis": redis,
         "health_checks": health_checks,
@@ -144,7 +118,7 @@ def create_app(settings: Settings) -> Litestar:
                 limiter,
                 production=not settings.development,
                 public_url=settings.public_url,
-                phone_region=region,
+                phone_region=settings.phone_region,
             ),
             integrity_route(),
             workers_route(queue, production=not settings.development, public_url=settings.public_url),
@@ -175,6 +149,50 @@ def create_app(settings: Settings) -> Litestar:
     app.state.large_bodies = LargeBodies()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app
+
+
+def _with_passwords(
+    settings: Settings,
+    *,
+    tokens: Tokens,
+    passwords: Passwords,
+    codes: Codes,
+    limiter: RateLimiter,
+    profiles: Profiles,
+    outbox: Outbox,
+) -> dict[str, Any]:
+    """What people do with passwords and codes, each use case an object of its own."""
+    region = settings.phone_region
+    return {
+        "registrations": Registrations(
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            outbox=outbox,
+            phone_region=region,
+            development=settings.development,
+        ),
+        "sign_in": SignIn(tokens=tokens, passwords=passwords, limiter=limiter, phone_region=region),
+        "password_change": PasswordChange(
+            tokens=tokens,
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            profiles=profiles,
+            outbox=outbox,
+            phone_region=region,
+        ),
+        "password_reset": PasswordReset(
+            tokens=tokens,
+            passwords=passwords,
+            codes=codes,
+            limiter=limiter,
+            profiles=profiles,
+            outbox=outbox,
+            phone_region=region,
+            development=settings.development,
+        ),
+    }
 
 
 def _constant(thing: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Piccolo Admin, as we want it. Importing this takes most of a second, so `app/staff/admin.py` does it at the first visit."""
+"""Piccolo Admin, as we want it. Importing it takes most of a second: `app/staff/admin.py` waits for the first visit."""
 
 import logging
 from datetime import timedelta
