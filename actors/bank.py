@@ -34,24 +34,24 @@ AtLeastOne = Annotated[int, Meta(ge=1)]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How much the bank takes on at once."""
+    """How much work the bank accepts."""
 
     lanes: AtLeastOne = 1
-    """Batches that may be under way at once in one process."""
+    """Batches that one process runs at the same time."""
     batch_max: AtLeastOne = 500
-    """Orders in one batch."""
+    """Most orders in one batch."""
     wallet_mailbox_max: AtLeastOne = 2_000
-    """Orders that may wait for one wallet."""
+    """Most orders that wait for one wallet."""
     mailbox_max: AtLeastOne = 10_000
-    """Orders that may wait in one process."""
+    """Most orders that wait in one process."""
     deadline_seconds: float = 10.0
-    """An order that has waited so long is answered 503 and not carried out."""
+    """An order that has waited this long gets 503 and is not carried out."""
     patience_seconds: float = 0.75
-    """How long a broken COMMIT is looked up before its outcome is called unknown. All who wait in the lane wait too."""
+    """How long to look up a COMMIT that lost its connection, before the outcome is unknown. The lane waits too."""
     drain_seconds: float = 20.0
-    """How long a stopping process works on what it has accepted."""
+    """How long a stopping process works on the orders it has accepted."""
     numbers_max: AtLeastOne = 200_000
-    """Wallet numbers whose ids a process remembers."""
+    """Most wallet numbers whose ids a process remembers."""
 
 
 class _Needed(Struct, frozen=True):

@@ -40,11 +40,11 @@ class Settings(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     """The whole configuration of a process."""
 
     public_url: str = "http://127.0.0.1:8000"
-    """How people reach the API, without a slash at the end."""
+    """The URL at which clients reach the API, without a trailing slash."""
     phone_region: str = "KZ"
-    """Phone numbers without a country code are read as of this country (ISO 3166)."""
+    """The country (ISO 3166) of phone numbers without a country code."""
     otlp_endpoint: str = ""
-    """Where an OpenTelemetry collector takes traces over HTTP, as http://collector:4318. Off where it is unset."""
+    """Send traces to this OpenTelemetry collector over HTTP, such as http://collector:4318. Unset: no traces."""
     tokens: Lifetimes = Lifetimes()
     http: Http = Http()
     limits: RateLimits = RateLimits()

@@ -37,14 +37,14 @@ UNAVAILABLE = (
 
 
 class Pool(Struct, frozen=True, kw_only=True):
-    """How many connections a process keeps, and how long one statement may take."""
+    """The database connections of one process, and its timeouts."""
 
     min_size: int = 2
     max_size: int = 10
     connect_timeout_seconds: float = 5
     statement_timeout_seconds: float = 10
     lock_timeout_seconds: float = 1
-    """How long to wait for a row that somebody else has locked. Batches hold theirs for milliseconds."""
+    """How long to wait for a row that another transaction has locked. Batches lock rows for milliseconds."""
 
 
 def engine() -> PostgresEngine:

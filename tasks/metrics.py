@@ -11,14 +11,14 @@ from db.errors import ReadableError
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
-    """Prometheus metrics: at /metrics, and of a worker that runs by itself on a port of its own."""
+    """Prometheus metrics. The API serves them at /metrics, a separate worker on a port of its own."""
 
     token: str = ""
-    """Where set, /metrics wants it as `Authorization: Bearer`. Without it a proxy should keep strangers away."""
+    """If set, the API's /metrics requires it as `Authorization: Bearer`. If not, a proxy should hide /metrics."""
     worker_host: str = "127.0.0.1"
-    """Where a worker that runs by itself listens for Prometheus."""
+    """The address on which a separate worker serves metrics."""
     worker_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """And on which port, under any path; 0 for none."""
+    """The port on which it serves them, under any path. 0: no metrics."""
 
 
 class MetricsPortTaken(ReadableError):

@@ -19,15 +19,15 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The settings of a worker: each room's own knobs, and what several of them need."""
 
     database_url: str = ""
-    """PostgreSQL, as postgresql://user:password@host:5432/database. `wallet serve` brings its own where it is unset."""
+    """PostgreSQL: postgresql://user:password@host:5432/database. If unset, `wallet serve` starts its own."""
     redis_url: str = ""
-    """Redis or Valkey, as redis://:password@host:6379/0. `wallet serve` brings its own where it is unset."""
+    """Redis or Valkey: redis://:password@host:6379/0. If unset, `wallet serve` starts its own."""
     environment: Literal["development", "production"] = "development"
-    """In development mail is caught and shown at /dev/mailbox/; production insists on a mail server and a secret."""
+    """`development` catches mail and shows it at /dev/mailbox/; `production` requires a mail server and a secret."""
     secret: str = DEVELOPMENT_SECRET
-    """Signs tokens. In production: at least 32 random bytes, the same for every process."""
+    """Signs tokens. In production at least 32 random bytes, the same in every process."""
     media_folder: str = "media"
-    """Where profile images are kept."""
+    """The folder for profile images."""
     pool: Pool = Pool()
     bank: Limits = Limits()
     locks: Lease = Lease()

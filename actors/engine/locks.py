@@ -30,20 +30,20 @@ _CHANNEL = "wallet:freed:"
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """How long a lock lives, and what happens when it can't be had."""
+    """Redis locks of wallets: how long they last, and what happens when a process can't get one."""
 
     lease_seconds: float = 3.0
-    """After this a lock of a process that was killed is free again."""
+    """After this time the lock of a killed process expires."""
     reservation_seconds: float = 0.1
-    """For so long a freed wallet is kept for the process that missed it."""
+    """How long a released wallet is reserved for the process that missed it."""
     retry_seconds: float = 0.02
-    """A missed wallet is tried again after this, should its wake-up be lost."""
+    """Retry a missed wallet after this time, in case its wake-up is lost."""
     answer_seconds: float = 0.5
-    """A Redis that takes longer to answer counts as gone."""
+    """If Redis takes longer to answer, it counts as down."""
     probe_seconds: float = 0.5
-    """How often a Redis that is gone is asked whether it is back."""
+    """How often to check whether Redis is back."""
     shards: Annotated[int, Meta(ge=1)] = 1
-    """In a Redis Cluster: over how many hash slots the locks are spread."""
+    """In a Redis Cluster: the number of hash slots that share the locks."""
 
 
 class Locks:

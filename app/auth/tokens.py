@@ -28,7 +28,7 @@ _CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
 
 class Lifetimes(Struct, frozen=True, kw_only=True):
-    """How long tokens are good for, and the secret before the present one, whose tokens still are."""
+    """Lifetimes of tokens, and the previous secret, whose tokens are still accepted."""
 
     access_seconds: int = 15 * 60
     refresh_seconds: int = 14 * 24 * 3600

@@ -27,20 +27,20 @@ _QUIET_SECONDS = 60.0
 
 
 class RateLimits(Struct, frozen=True, kw_only=True):
-    """How many are let through in a window; 0 switches a limit off. Those by address are off in development."""
+    """Requests allowed per time window. 0 disables a limit. In development, only staff are limited by address."""
 
-    payments_per_user: int = 600_000  # in a minute; each transfer of a bulk counts
-    sign_ins_per_phone: int = 30  # in a quarter of an hour
-    sign_ins_per_address: int = 100  # in a quarter of an hour
-    refreshes_per_address: int = 300  # in a quarter of an hour
-    refreshes_per_user: int = 100  # in a quarter of an hour
-    codes_per_phone: int = 20  # in an hour, and half as many again in a day
-    codes_per_email: int = 20  # in an hour, and half as many again in a day
-    codes_per_address: int = 60  # in an hour
-    verifications_per_address: int = 60  # in a quarter of an hour
-    password_checks_per_user: int = 20  # in an hour
-    staff_sign_ins_per_name: int = 20  # in a quarter of an hour
-    staff_sign_ins_per_address: int = 60  # in a quarter of an hour
+    payments_per_user: int = 600_000  # per minute; each transfer of a bulk counts
+    sign_ins_per_phone: int = 30  # per 15 minutes
+    sign_ins_per_address: int = 100  # per 15 minutes
+    refreshes_per_address: int = 300  # per 15 minutes
+    refreshes_per_user: int = 100  # per 15 minutes
+    codes_per_phone: int = 20  # per hour; 1.5 times as many per day
+    codes_per_email: int = 20  # per hour; 1.5 times as many per day
+    codes_per_address: int = 60  # per hour
+    verifications_per_address: int = 60  # per 15 minutes
+    password_checks_per_user: int = 20  # per hour
+    staff_sign_ins_per_name: int = 20  # per 15 minutes
+    staff_sign_ins_per_address: int = 60  # per 15 minutes
 
 
 class Seldom:

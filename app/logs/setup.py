@@ -17,14 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 class LogStyle(Struct, frozen=True, kw_only=True):
-    """How the processes that keep running log, on stderr."""
+    """Logs of the long-running processes, on stderr."""
 
     format: Literal["auto", "json", "console"] = "auto"
-    """JSON lines, or lines for people; auto is JSON in production."""
+    """`json`, or `console` for people. `auto` is `json` in production and `console` in development."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """From which level on. Libraries are heard from warning on all the same: at debug they tell what they send."""
+    """The lowest level. Libraries log from warning up in any case: at debug they would log what they send."""
     requests: bool = True
-    """A line for each request: at info, at debug for health checks and metrics, at warning where it failed here."""
+    """One line per request: at info, at debug for health checks and metrics, at warning for status 500 or more."""
 
     def as_json(self, *, production: bool) -> bool:
         """Whether lines are JSON."""

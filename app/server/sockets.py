@@ -14,18 +14,18 @@ BACKLOG = 2048
 
 
 class Http(Struct, frozen=True, kw_only=True):
-    """How clients, proxies and the API get along."""
+    """Limits and trust for HTTP clients and proxies."""
 
     trusted_proxies: str = ""
-    """Addresses or networks, with commas between: their X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Comma-separated addresses or networks whose X-Forwarded-For and X-Forwarded-Proto the API trusts."""
     allowed_origins: str = ""
-    """Exact origins with commas between, as https://shop.example: browsers let pages from there use the API."""
+    """Comma-separated exact origins, such as https://shop.example, whose pages may use the API from a browser."""
     request_seconds: Annotated[float, Meta(ge=1)] = 20
-    """So long a request may take to arrive, and an answer to be read any further; a body longer, if it keeps coming."""
+    """Time limit for a request to arrive, and for a client that stops reading. A body that keeps coming gets more."""
     connections_max: Annotated[int, Meta(ge=1)] = 10_000
-    """Of one process; whoever comes beyond it is turned away."""
+    """Connections of one process. It refuses more."""
     linger_seconds: float = 0
-    """How long a process that was told to stop still accepts requests, while /health/ready sends proxies elsewhere."""
+    """How long a stopping process still accepts requests, while /health/ready tells proxies to use other processes."""
 
     def __post_init__(self) -> None:
         """Raises `ValueError`, with the setting, where a proxy or origin is none: nobody would be trusted, or told."""

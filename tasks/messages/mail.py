@@ -18,17 +18,17 @@ _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
-    """The mail server that production sends through; in development mail is caught instead."""
+    """The mail server for production. Development catches mail instead."""
 
     host: str = ""
     port: int = 587
     username: str = ""
-    """Without one there is no login."""
+    """If empty, there is no login."""
     password: str = ""
     tls: Literal["none", "starttls", "implicit"] = "starttls"
-    """How the connection is encrypted: starttls is usual on port 587, implicit on port 465."""
+    """Encryption: starttls is usual on port 587, implicit on port 465."""
     sender: str = "Wallet <no-reply@wallet.example>"
-    """Whom messages come from."""
+    """The sender of messages."""
 
 
 class NotSent(Exception):

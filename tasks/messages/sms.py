@@ -10,14 +10,14 @@ SEND_SECONDS = 15.0
 
 
 class SmsGateway(Struct, frozen=True, kw_only=True):
-    """Where SMS go, besides email: codes only."""
+    """The SMS gateway. It sends codes only, in addition to email."""
 
     url: str = ""
-    """POST {"to", "text", "from"} goes there. Empty: no SMS."""
+    """Each SMS is a POST of {"to", "text", "from"} to this URL. Empty: no SMS."""
     token: str = ""
     """Sent as `Authorization: Bearer`."""
     sender: str = ""
-    """The `from`: a number or name that the gateway knows."""
+    """The value of `from`: a number or name that the gateway knows."""
 
 
 async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -> None:

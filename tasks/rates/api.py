@@ -23,16 +23,16 @@ _ERROR_TYPE = re.compile(r"[a-z-]{1,40}")
 
 
 class RatesSource(Struct, frozen=True, kw_only=True):
-    """Where exchange rates come from, and what is believed of them."""
+    """The source of exchange rates, and which rates are accepted."""
 
     api_key: str = ""
-    """With a key the keyed API is asked, without one the open endpoint."""
+    """With a key the keyed API is used, without one the open endpoint."""
     base_url: str = ""
-    """Another server that speaks the same API; empty for exchangerate-api.com itself."""
+    """Another server with the same API. Empty: exchangerate-api.com."""
     max_age_hours: float = 48
-    """Older rates convert nothing."""
+    """Conversions are refused if the rates are older."""
     max_change_percent: Decimal = Decimal(20)
-    """A larger step from the last rate is rejected until an operator accepts it."""
+    """A larger change from the last rate is rejected until an operator accepts it."""
 
 
 class Quote(Struct, frozen=True, kw_only=True):
