@@ -30,7 +30,7 @@ SCHEMES = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https"),
     "WALLET_PUBLIC_URL": ("https", "http"),
 }
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_OWN_HOSTS = ("127.0.0.1", "::1", "localhost")
 # Libraries read these by themselves. What they switch on shows strangers our stack, or stops for a debugger.
 DEBUGGING = ("LITESTAR_DEBUG", "LITESTAR_PDB", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE")
 CONFIDENTIAL = ("secret", "password", "token", "api_key", "database_url", "redis_url", "otlp_endpoint")
@@ -161,13 +161,13 @@ def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> Non
         raise SettingsError("WALLET_TOKENS_RETIRED_SECRET is too weak: whoever has it signs in as anybody. Unset it.")
     if not settings.smtp.host:
         raise SettingsError("WALLET_SMTP_HOST is missing: production needs a mail server to send codes through.")
-    if settings.smtp.username and settings.smtp.tls == "none" and settings.smtp.host not in LOOPBACK:
+    if settings.smtp.username and settings.smtp.tls == "none" and settings.smtp.host not in _OWN_HOSTS:
         raise SettingsError("WALLET_SMTP_TLS is none: the mail server's password would go there for all to read.")
     for name, url, secret in (
         ("WALLET_SMS_URL", settings.sms.url, settings.sms.token),
         ("WALLET_RATES_BASE_URL", settings.rates.base_url, settings.rates.api_key),
     ):
-        if secret and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in LOOPBACK:
+        if secret and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in _OWN_HOSTS:
             raise SettingsError(f"{name} begins with http://: what it is asked with would go there for all to read.")
     for name in DEBUGGING:
         if environ.get(name, "0") not in ("", "0"):

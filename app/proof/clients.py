@@ -10,7 +10,7 @@ import httpx
 from msgspec import Struct, field
 
 from actors.refusals import OutcomeUnknown
-from app.proof.wishes import Holder, Kind, Payment, Wish
+from app.proof.wishes import Ask, Holder, Kind, Wish
 
 # A client gives up on an answer after this, and asks again.
 PATIENCE_SECONDS = 8.0
@@ -86,14 +86,14 @@ class Crowd(Struct, kw_only=True):
                 return
             await asyncio.sleep(_PAUSES[min(wish.sent, len(_PAUSES)) - 1])
 
-    def _payment(self, kind: Kind, holder: Holder) -> Payment:
+    def _payment(self, kind: Kind, holder: Holder) -> Ask:
         amount = Decimal(self.chance.randint(1, _DEPOSIT if kind == "deposit" else _REST)) / 100
         if kind in ("deposit", "withdraw"):
-            return Payment(amount=amount)
+            return Ask(amount=amount)
         receiver = holder
         while receiver is holder:
             receiver = self._somebody()
-        return Payment(amount=amount, receiver=receiver)
+        return Ask(amount=amount, receiver=receiver)
 
     def _somebody(self) -> Holder:
         if self.chance.randrange(3) == 0:

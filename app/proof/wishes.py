@@ -29,7 +29,7 @@ class Movement(Struct, frozen=True):
     receiver_id: int | None
 
 
-class Payment(Struct, frozen=True, kw_only=True):
+class Ask(Struct, frozen=True, kw_only=True):
     """One movement of money that is asked for."""
 
     amount: Decimal
@@ -48,12 +48,12 @@ class Wish(Struct, kw_only=True):
     kind: Kind
     key: str
     holder: Holder
-    payments: list[Payment]
+    payments: list[Ask]
     sent: int = 0
     broken: int = 0  # sent, and no answer came, or one that does not know
     put_off: int = 0  # answered 503: come back later
     state: State = "unanswered"
-    made: dict[UUID, Payment] = field(default_factory=dict)  # by the transaction that it became
+    made: dict[UUID, Ask] = field(default_factory=dict)  # by the transaction that it became
     codes: list[str] = field(default_factory=list)  # of the refusals
 
     @property
@@ -86,7 +86,7 @@ class Wish(Struct, kw_only=True):
                 self.codes.append(str(said.get("code", outcome)))
         self.state = "made" if self.made else "refused"
 
-    def movement(self, payment: Payment) -> Movement:
+    def movement(self, payment: Ask) -> Movement:
         """What the transaction of a payment that was made must say."""
         mine = self.holder.wallet_id
         if self.kind == "deposit":

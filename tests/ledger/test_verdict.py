@@ -12,7 +12,7 @@ from actors.orders import Order, Receipt, Reverse, StaffMember, new_id
 from actors.refusals import Refusal
 from app.proof.office import Act, ActKind
 from app.proof.verdict import Verdict, already_there, judge, judge_doubts
-from app.proof.wishes import Holder, Kind, Payment, Wish
+from app.proof.wishes import Ask, Holder, Kind, Wish
 from db.tables import Wallet
 from tests.helpers.banks import banks
 from tests.helpers.purses import Purse, purse
@@ -27,7 +27,7 @@ def purse_of(wish: Wish) -> Purse:
 
 
 def wish(kind: Kind, key: str, of: Purse, amount: str, to: Purse | None = None) -> Wish:
-    payment = Payment(amount=Decimal(amount), receiver=holder(to) if to else None)
+    payment = Ask(amount=Decimal(amount), receiver=holder(to) if to else None)
     return Wish(kind=kind, key=key, holder=holder(of), payments=[payment])
 
 
@@ -49,7 +49,7 @@ async def true_story(redis_url: str) -> tuple[list[Wish], list[Holder], dict[int
             await bank.perform(order)
             each.told(201, {"id": str(order.id)})
         bulk = wish("bulk", "e", alice, "7.00", bob)
-        bulk.payments.append(Payment(amount=Decimal("999.00"), receiver=holder(bob)))
+        bulk.payments.append(Ask(amount=Decimal("999.00"), receiver=holder(bob)))
         made, refused = await bank.perform_all(alice.send_all([("7.00", bob), ("999.00", bob)], "e"))
         assert isinstance(made, Receipt)
         assert made.transaction
@@ -89,12 +89,12 @@ def answer_two_alike(wishes: list[Wish]) -> None:
 
 def ask_for_more(wishes: list[Wish]) -> None:
     (id,) = wishes[0].made
-    wishes[0].made[id] = Payment(amount=Decimal("50.01"))
+    wishes[0].made[id] = Ask(amount=Decimal("50.01"))
 
 
 def pay_somebody_else(wishes: list[Wish]) -> None:
     ((id, payment),) = wishes[1].made.items()
-    wishes[1].made[id] = Payment(amount=payment.amount, receiver=wishes[1].holder)
+    wishes[1].made[id] = Ask(amount=payment.amount, receiver=wishes[1].holder)
 
 
 def leave_without_an_answer(wishes: list[Wish]) -> None:
