@@ -190,7 +190,7 @@ def test_every_line_of_every_process_is_one_json_object_with_the_same_beginning(
         "actors.engine.settlement",
         "uvicorn.error",
     }
-    assert loggers >= {"tasks.worker", "tasks.messages.delivery", "tasks.job_log", "tasks.rates.board"}
+    assert loggers >= {"tasks.worker", "tasks.messages.delivery", "tasks.job_log", "tasks.rates.fetching"}
 
 
 def test_no_password_code_token_hash_or_key_is_anywhere(log: Log) -> None:

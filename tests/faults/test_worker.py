@@ -30,9 +30,10 @@ PATIENCE_SECONDS = 30.0
 WORKER = f"""
 import asyncio, os
 from tasks.rates.api import RatesSource
-from tasks.worker import WorkerSettings, run_worker
+from tasks.settings import WorkerSettings
+from tasks.worker import run_worker
 asyncio.run(run_worker(WorkerSettings(
-    development=True, secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],
+    environment="development", secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],
     rates=RatesSource(base_url="http://127.0.0.1:9"),
 )))
 """
