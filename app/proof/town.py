@@ -119,7 +119,7 @@ async def town(*, processes: int) -> AsyncIterator[Town]:
 
 
 async def settle(people: int, environment: dict[str, str], chance: Random) -> list[Holder]:
-    """People with three wallets each, all empty, which owe fees of the last months."""
+    """People with a wallet in each currency, all empty, which owe fees of the last months."""
     tokens = Tokens(environment["WALLET_SECRET"], Lifetimes(access_seconds=_DAY_SECONDS))
     holders: list[Holder] = []
     for number in range(people):

@@ -111,7 +111,7 @@ async def test_of_twelve_attempts_at_a_second_wallet_one_succeeds(client: httpx.
 
 
 async def test_what_was_answered_is_what_happened(client: httpx.AsyncClient) -> None:
-    """Four hundred random movements among nine wallets of three currencies, all at once."""
+    """Four hundred random movements among wallets of each currency, three of each, all at once."""
     people = [await register(client) for _ in range(3)]
     wallets = [await person.open_wallet(currency, holding="300") for person in people for currency in PER_DOLLAR]
     balances = {wallet.number: Decimal(300) for wallet in wallets}

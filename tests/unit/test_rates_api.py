@@ -7,13 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from db.currencies import CODES
 from tasks.rates.api import SourceFault, read_answer
+from tests.helpers.prices import prices
 
+EVERY = dict.fromkeys(CODES, 1)
 GOOD: dict[str, Any] = {
     "result": "success",
     "time_last_update_unix": 1795392001,
     "base_code": "USD",
-    "conversion_rates": {"USD": 1, "AED": 3.6725, "KZT": 520.1234567891, "EUR": 0.8621},
+    "conversion_rates": EVERY | {"AED": 3.6725, "KZT": 520.1234567891, "EUR": 0.8621},
 }
 
 
@@ -24,7 +27,7 @@ def answer(**changes: Any) -> bytes:
 def test_a_price_is_read_digit_by_digit() -> None:
     body = answer().replace(b"520.1234567891", b"520.123456789123456789")
     quote = read_answer(200, body, "v6.exchangerate-api.com")
-    assert quote.per_dollar == {"USD": Decimal(1), "KZT": Decimal("520.123456789123"), "EUR": Decimal("0.8621")}
+    assert quote.per_dollar == prices(KZT="520.123456789123", EUR="0.8621")
     assert quote.as_of == datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC)
 
 
@@ -42,13 +45,13 @@ def test_the_open_endpoint_calls_them_rates() -> None:
         b"[]",
         answer(result="error", **{"error-type": "invalid-key"}),
         answer(base_code="EUR"),
-        answer(conversion_rates={"USD": 2, "KZT": 520, "EUR": 1}),
-        answer(conversion_rates={"USD": 1, "KZT": 520}),
-        answer(conversion_rates={"USD": 1, "KZT": 0, "EUR": 1}),
-        answer(conversion_rates={"USD": 1, "KZT": -520, "EUR": 1}),
-        answer(conversion_rates={"USD": 1, "KZT": None, "EUR": 1}),
-        answer(conversion_rates={"USD": 1, "KZT": "NaN", "EUR": 1}),
-        answer(conversion_rates={"USD": 1, "KZT": "Infinity", "EUR": 1}),
+        answer(conversion_rates=EVERY | {"USD": 2}),
+        answer(conversion_rates={code: 1 for code in CODES if code != "EUR"}),
+        answer(conversion_rates=EVERY | {"KZT": 0}),
+        answer(conversion_rates=EVERY | {"KZT": -520}),
+        answer(conversion_rates=EVERY | {"KZT": None}),
+        answer(conversion_rates=EVERY | {"KZT": "NaN"}),
+        answer(conversion_rates=EVERY | {"KZT": "Infinity"}),
         answer().replace(b"0.8621", b"1e-20"),
         answer().replace(b"0.8621", b"1e400"),
         answer(time_last_update_unix=0),
