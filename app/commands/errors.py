@@ -29,7 +29,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, _NOT_LET_IN):
-        return f"PostgreSQL refuses the connection at DATABASE_URL ({error})."
+        return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
     if isinstance(error, CommitInDoubt):

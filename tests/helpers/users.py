@@ -65,6 +65,11 @@ class Member(Person):
     tokens: Json
     password: str = PASSWORD
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """With the access token of `tokens`, which a test may exchange."""
+        return {"Authorization": f"Bearer {self.tokens['access']}"}
+
 
 @dataclass
 class OpenWallet:
