@@ -86,8 +86,8 @@ async def asked(protocol: type[HttpToolsProtocol], request: bytes, answer: list[
     connection = protocol(config, state, {})
     connection.connection_made(wire)
     connection.data_received(request)
-    while state.tasks:
-        await asyncio.gather(*state.tasks, return_exceptions=True)
+    while state.tasks:  # not `gather`, which gives way to nobody where all are done: none would ever leave the set
+        await asyncio.wait(state.tasks)
     wire.closed_by_server = wire.closed
     connection.connection_lost(None)
     return wire
