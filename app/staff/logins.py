@@ -2,7 +2,7 @@
 
 import hmac
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from asyncpg.exceptions import UniqueViolationError
@@ -64,7 +64,7 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
                 if not row or name != username or not hmac.compare_digest(hashed.encode(), stored.encode()):
                     return None
                 # Piccolo's column has no time zone; what it holds is UTC, as everything else.
-                await cls.update({cls.last_login: datetime.utcnow()}).where(cls.id == row["id"])  # noqa: DTZ003
+                await cls.update({cls.last_login: datetime.now(UTC).replace(tzinfo=None)}).where(cls.id == row["id"])
                 login_id: int = row["id"]
                 return login_id
 
