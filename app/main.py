@@ -15,7 +15,7 @@ from app.auth.revocations import Revocations
 from app.auth.sessions import Sessions
 from app.auth.tokens import Tokens, caller
 from app.dev_mailbox import DevMailboxController
-from app.docs.pages import OPENAPI, assets_route
+from app.docs.pages import assets_route, openapi
 from app.http.bodies import AmountSchema, JSONBodies
 from app.http.cors import across_origins
 from app.http.problems import EXCEPTION_HANDLERS
@@ -137,7 +137,7 @@ def create_app(settings: Settings) -> Litestar:
         request_max_body_size=ORDINARY_BYTES,
         debug=False,  # Litestar asks the environment where these are not given
         pdb_on_exception=False,
-        openapi_config=OPENAPI,
+        openapi_config=openapi(),
         logging_config=log_config(settings.log, production=not settings.development),
     )
     production = not settings.development

@@ -79,31 +79,34 @@ VIEWERS = [
     Viewer("scalar", "Scalar", "scalar-1.72.1.js"),
 ]
 
-OPENAPI = Config(
-    title="Wallet API",
-    version=version("wallet-api"),
-    description=(
-        f"Electronic wallets in {in_words('and')}: deposit, withdraw, and send money to any wallet number, across"
-        " currencies at a live rate. Refusals and errors are problem documents (RFC 9457) with a stable `code`."
-        " Besides what is listed with each operation, an unknown path returns 404 `not_found`, and an unsupported"
-        " method returns 405 `method_not_allowed`. A trailing slash makes no difference."
-    ),
-    tags=[
-        Tag("Users", "Registration, sessions, passwords and the profile."),
-        Tag("Wallets", "The signed-in user's wallets, at most one per currency."),
-        Tag("Payments", "Moving money, and its history."),
-        Tag("Health", "For load balancers and people on call."),
-    ],
-    openapi_router=Router(
-        PATH, route_handlers=[], include_in_schema=False, response_headers={"Content-Security-Policy": _POLICY}
-    ),
-    render_plugins=VIEWERS,
-    use_handler_docstrings=True,
-    security=[{"bearer": []}],
-    components=Components(
-        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
-    ),
-)
+
+def openapi() -> Config:
+    """What the document says of the whole, for one application: its routes, and so itself, are in the router."""
+    return Config(
+        title="Wallet API",
+        version=version("wallet-api"),
+        description=(
+            f"Electronic wallets in {in_words('and')}: deposit, withdraw, and send money to any wallet number, across"
+            " currencies at a live rate. Refusals and errors are problem documents (RFC 9457) with a stable `code`."
+            " Besides what is listed with each operation, an unknown path returns 404 `not_found`, and an unsupported"
+            " method returns 405 `method_not_allowed`. A trailing slash makes no difference."
+        ),
+        tags=[
+            Tag("Users", "Registration, sessions, passwords and the profile."),
+            Tag("Wallets", "The signed-in user's wallets, at most one per currency."),
+            Tag("Payments", "Moving money, and its history."),
+            Tag("Health", "For load balancers and people on call."),
+        ],
+        openapi_router=Router(
+            PATH, route_handlers=[], include_in_schema=False, response_headers={"Content-Security-Policy": _POLICY}
+        ),
+        render_plugins=VIEWERS,
+        use_handler_docstrings=True,
+        security=[{"bearer": []}],
+        components=Components(
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+        ),
+    )
 
 
 def assets_route() -> HTTPRouteHandler:

@@ -4,11 +4,15 @@ import gzip
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
+from litestar import get
 
 from app.docs.pages import VIEWERS
+from app.main import create_app
+from app.settings import Settings
 
 ASSETS = Path(__file__).parents[2] / "app" / "docs" / "assets"
 
@@ -34,6 +38,19 @@ async def test_a_page_loads_nothing_from_elsewhere_and_its_policy_lets_it_load_n
         assert packed.headers["Content-Encoding"] == "gzip"
         assert plain.content == packed.content != b""
         assert plain.headers["Content-Type"].startswith(("text/javascript", "text/css"))
+
+
+async def test_an_application_tells_of_its_own_routes_though_there_were_others_before(settings: Settings) -> None:
+    @get("/its-own")
+    async def its_own() -> str:
+        return ""
+
+    create_app(settings)
+    app = create_app(settings)
+    app.register(its_own)
+    transport = httpx.ASGITransport(cast(Any, app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://wallet.test") as client:
+        assert "/its-own" in (await client.get("/docs/openapi.json")).json()["paths"]
 
 
 async def test_what_is_no_asset_is_not_found(client: httpx.AsyncClient) -> None:
