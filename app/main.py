@@ -22,6 +22,7 @@ from app.http.problems import EXCEPTION_HANDLERS
 from app.limits.bodies import ORDINARY_BYTES, LargeBodies
 from app.limits.payments import PaymentLimits
 from app.limits.requests import RateLimiter
+from app.limits.threads import Threads
 from app.limits.visitor import visitor
 from app.logs.requests import RequestLog, log_config
 from app.payments.bulk import BulkController
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> Litestar:
     profiles = Profiles(images)
     passwords = Passwords()
     codes = Codes(redis, settings.secret)
+    staff_threads = Threads("staff password", count=1, waiting_max=8)
     limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
     payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
     outbox = Outbox(queue, settings.secret, sms=bool(settings.sms.url))
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> Litestar:
             if traces:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             stack.callback(passwords.close)
+            stack.callback(staff_threads.close)
             stack.callback(images.close)
             await stack.enter_async_context(connection_pool(settings.pool))
             await stack.enter_async_context(revocations.running())
@@ -116,6 +119,7 @@ def create_app(settings: Settings) -> Litestar:
             admin_route(
                 banking.bank,
                 limiter,
+                staff_threads,
                 production=not settings.development,
                 public_url=settings.public_url,
                 phone_region=settings.phone_region,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ async def app(settings: Settings) -> AsyncIterator[Litestar]:
     async with _alive(app):
         yield app
         await assert_audit()
+    forget_admins()
 
 
 @pytest.fixture
@@ -117,6 +119,15 @@ async def _alive(app: Litestar) -> AsyncIterator[None]:
     finally:
         over.set()
         await life
+
+
+def forget_admins() -> None:
+    """FastAPI remembers what kind of function each handler is, and Piccolo the models: of every admin there was."""
+    for each in vars(sys.modules.get("fastapi.dependencies.models", object)).values():
+        if hasattr(each, "cache_clear"):
+            each.cache_clear()
+    if endpoints := sys.modules.get("piccolo_api.fastapi.endpoints"):
+        endpoints.ANNOTATIONS.clear()
 
 
 def _database(servers: Servers, name: str) -> str:

@@ -30,10 +30,9 @@ _OURS = {
 
 
 def admin_route(
-    bank: Bank, limiter: RateLimiter, *, production: bool, public_url: str, phone_region: str
+    bank: Bank, limiter: RateLimiter, threads: Threads, *, production: bool, public_url: str, phone_region: str
 ) -> ASGIRouteHandler:
     """The admin as a mount of the application. It is built at the first visit: importing it takes most of a second."""
-    threads = Threads("staff password", count=1, waiting_max=8)
     looking = asyncio.Semaphore(CONNECTIONS_MAX)
 
     def build() -> "ASGIApp":

@@ -10,14 +10,14 @@ from piccolo_admin.endpoints import create_admin
 from piccolo_api.rate_limiting.middleware import RateLimitProvider
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.bank import Bank
 from actors.refusals import DatabaseUnavailable
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
 from app.staff.admin_tables import TABLES
-from app.staff.logins import StaffLogin, client_address
+from app.staff.logins import Guard, StaffLogin, client_address, on_guard
 from app.staff.money_forms import money_forms
 from app.staff.people_forms import people_forms
 from db.engine import UNAVAILABLE
@@ -48,7 +48,7 @@ def build(
     admin: Any = create_admin(
         tables=TABLES,
         forms=[*money_forms(bank), *people_forms(phone_region)],
-        auth_table=StaffLogin.guarded_by(limiter, threads),
+        auth_table=StaffLogin,
         session_expiry=SESSION,
         max_session_expiry=SESSION_MAX,
         page_size=25,
@@ -69,8 +69,16 @@ def build(
         # These load Swagger UI from a CDN, which the admin's content security policy does not let them.
         part.router.routes = [route for route in part.routes if route.path != "/docs"]
     _say_when_unavailable(admin)  # sessions are looked up around the parts
-    app: ASGIApp = admin
-    return app
+    guard = Guard(limiter=limiter, threads=threads, nobodys_password=StaffLogin.hash_password("nobody's"))
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        token = on_guard.set(guard)
+        try:
+            await admin(scope, receive, send)
+        finally:
+            on_guard.reset(token)
+
+    return guarded
 
 
 def _say_when_unavailable(part: Any) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from asyncpg.exceptions import UniqueViolationError
+from msgspec import Struct
 from piccolo.apps.user.tables import BaseUser
 from piccolo_api.session_auth.tables import SessionsBase
 from starlette.exceptions import HTTPException
@@ -18,8 +19,18 @@ from app.people.contacts import email_address
 from app.people.passwords.policy import STAFF_LENGTH_MIN, staff_weakness
 from db.errors import ReadableError
 
-# Set per request by whoever knows it, for the limit on sign-ins.
+
+class Guard(Struct, frozen=True, kw_only=True):
+    """What a sign-in needs of its application: who counts the tries, where it hashes, what nobody's hash is."""
+
+    limiter: RateLimiter
+    threads: Threads
+    nobodys_password: str
+
+
+# Set per request by whoever knows them. Neither is part of the table: Piccolo keeps each table for ever.
 client_address: ContextVar[str] = ContextVar("client_address", default="")
+on_guard: ContextVar[Guard] = ContextVar("on_guard")
 
 
 class StaffError(ReadableError):
@@ -32,43 +43,36 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
     _min_password_length = STAFF_LENGTH_MIN
 
     @classmethod
-    def guarded_by(cls, limiter: RateLimiter, threads: Threads) -> type["StaffLogin"]:
-        """The table as Piccolo Admin should use it: limited, and hashing in threads."""
-        nobodys_password = cls.hash_password("nobody's")
+    async def login(cls, username: str, password: str) -> int | None:
+        """
+        The login's id, or None where name or password is wrong; as slow for a name that is not there.
 
-        class Guarded(cls, tablename="piccolo_user"):  # type: ignore[valid-type, misc, call-arg]
-            @classmethod
-            async def login(cls, username: str, password: str) -> int | None:
-                """
-                The login's id, or None where name or password is wrong; as slow for a name that is not there.
+        Raises:
+            HTTPException: too many tries under this name or from this address, or by everybody.
+        """
+        username, password = str(username), str(password)
+        guard = on_guard.get()
+        try:
+            await guard.limiter.staff_sign_in(username, client_address.get())
+            return await cls._matching(username, password, guard)
+        except Refusal as refusal:
+            raise HTTPException(refusal.status, f"{refusal.title} {refusal}", dict(refusal.headers)) from None
 
-                Raises:
-                    HTTPException: too many tries under this name or from this address, or by everybody.
-                """
-                username, password = str(username), str(password)
-                try:
-                    await limiter.staff_sign_in(username, client_address.get())
-                    return await cls._matching(username, password)
-                except Refusal as refusal:
-                    raise HTTPException(refusal.status, f"{refusal.title} {refusal}", dict(refusal.headers)) from None
-
-            @classmethod
-            async def _matching(cls, username: str, password: str) -> int | None:
-                if len(password) > cls._max_password_length:
-                    return None
-                name = username[: cls.username.length]
-                row = await cls.select(cls.id, cls.password).where(cls.username == name).first()
-                stored = row["password"] if row else nobodys_password
-                _, iterations, salt, _ = cls.split_stored_password(stored)
-                hashed = await threads.run(cls.hash_password, password, salt, int(iterations))
-                if not row or name != username or not hmac.compare_digest(hashed.encode(), stored.encode()):
-                    return None
-                # Piccolo's column has no time zone; what it holds is UTC, as everything else.
-                await cls.update({cls.last_login: datetime.now(UTC).replace(tzinfo=None)}).where(cls.id == row["id"])
-                login_id: int = row["id"]
-                return login_id
-
-        return Guarded
+    @classmethod
+    async def _matching(cls, username: str, password: str, guard: Guard) -> int | None:
+        if len(password) > cls._max_password_length:
+            return None
+        name = username[: cls.username.length]
+        row = await cls.select(cls.id, cls.password).where(cls.username == name).first()
+        stored = row["password"] if row else guard.nobodys_password
+        _, iterations, salt, _ = cls.split_stored_password(stored)
+        hashed = await guard.threads.run(cls.hash_password, password, salt, int(iterations))
+        if not row or name != username or not hmac.compare_digest(hashed.encode(), stored.encode()):
+            return None
+        # Piccolo's column has no time zone; what it holds is UTC, as everything else.
+        await cls.update({cls.last_login: datetime.now(UTC).replace(tzinfo=None)}).where(cls.id == row["id"])
+        login_id: int = row["id"]
+        return login_id
 
 
 def _check_password(password: str, username: str) -> None:
