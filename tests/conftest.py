@@ -19,9 +19,10 @@ from redis import Redis
 
 from app.main import create_app
 from app.settings import Settings
-from db.engine import Pool, connection_pool, engine
+from db.engine import connection_pool, engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
+from tests.helpers.patience import GIVEN_UP_AFTER, PATIENCE_SECONDS, PATIENT_LEASE, PATIENT_LIMITS, PATIENT_POOL
 from tests.helpers.postgres import assert_audit
 
 _numbers = count(1)
@@ -39,6 +40,17 @@ def pytest_configure() -> None:
     """
     with suppress(OSError, AttributeError):  # not glibc: it does something else
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    On a busy machine whoever answers late counts as there: the outcome of a test is not up to the machine.
+
+    What a test has to say of silence it says with limits of its own.
+    """
+    for name in GIVEN_UP_AFTER:
+        monkeypatch.setattr(name, PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +75,7 @@ def template(servers: Servers) -> str:
 
 
 @pytest.fixture
-def database_url(servers: Servers, template: str) -> Iterator[str]:
+def database_url(servers: Servers, template: str, patience: None) -> Iterator[str]:
     """A fresh, migrated database; the engine points to it."""
     assert servers.database_url
     name = f"test_{os.getpid()}_{next(_numbers)}"
@@ -74,7 +86,7 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(servers: Servers) -> str:
+def redis_url(servers: Servers, patience: None) -> str:
     """An empty Valkey."""
     assert servers.redis_url
     with Redis.from_url(servers.redis_url) as redis:
@@ -85,7 +97,7 @@ def redis_url(servers: Servers) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[str]:
     """A fresh database with the pool open, for tests of what lies below the API; it must pass the audit in the end."""
-    async with connection_pool(Pool()):
+    async with connection_pool(PATIENT_POOL):
         yield database_url
         await assert_audit()
 
@@ -93,7 +105,14 @@ async def database(database_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Those of a development machine."""
-    return Settings(database_url=database_url, redis_url=redis_url, media_folder=str(tmp_path / "media"))
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        media_folder=str(tmp_path / "media"),
+        pool=PATIENT_POOL,
+        bank=PATIENT_LIMITS,
+        locks=PATIENT_LEASE,
+    )
 
 
 @pytest.fixture

@@ -85,7 +85,14 @@ class TestInDoubt:
         [("unsent", False), ("unanswered", True), ("terminated", True), ("silent", True)],
     )
     async def test_it_is_said_and_done_once_however_often_it_is_asked_for(
-        self, client: httpx.AsyncClient, app: Litestar, ann: Member, line: Cable, fault: Fault, happened: bool
+        self,
+        client: httpx.AsyncClient,
+        app: Litestar,
+        ann: Member,
+        line: Cable,
+        monkeypatch: pytest.MonkeyPatch,
+        fault: Fault,
+        happened: bool,
     ) -> None:
         async with signed_in(app, "vera", operator=True) as vera:
             for form, done, unchanged, lets_in in (
@@ -94,7 +101,9 @@ class TestInDoubt:
             ):
                 line.faults = [fault]
                 commits = line.commits
-                status, said = await vera.form(form, person=PHONE, reason="stolen phone")
+                with monkeypatch.context() as hasty:
+                    hasty.setattr("db.transaction.COMMIT_SECONDS", 2)
+                    status, said = await vera.form(form, person=PHONE, reason="stolen phone")
                 assert (status, said) == (422, IN_DOUBT)
                 assert (line.commits, line.faults) == (commits + 1, [])
                 status, said = await vera.form(form, person=PHONE, reason="stolen phone")

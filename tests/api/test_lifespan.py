@@ -8,9 +8,9 @@ from litestar import Litestar
 from redis.asyncio import Redis
 
 from actors.bank import Bank
+from app.limits.threads import Threads
 from app.main import create_app
 from app.settings import Settings
-from app.limits.threads import Threads
 from tests.conftest import forget_admins
 from tests.helpers.users import register
 

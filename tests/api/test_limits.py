@@ -232,14 +232,18 @@ class TestWithoutRedis:
     """Signing in needs PostgreSQL alone; codes can't be had."""
 
     @pytest.fixture
+    def patience(self) -> None:
+        """Nobody will come: it is not waited for any longer than in life."""
+
+    @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return replace(settings, redis_url="redis://127.0.0.1:1/0")
 
     async def test_people_still_sign_in(self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
         begun = perf_counter()
-        for _ in range(5):
+        for _ in range(20):  # if each waited for Redis, it would be a second each
             assert (await sign_in(client, "+77010000000")).json()["code"] == "wrong_credentials"
-        assert perf_counter() - begun < 5
+        assert perf_counter() - begun < 15
         assert len([record for record in caplog.records if "rate limits do not apply" in record.message]) == 1
 
     async def test_nobody_can_register(self, client: httpx.AsyncClient) -> None:

@@ -146,6 +146,10 @@ class TestWithoutRedis:
     """Nobody listens there."""
 
     @pytest.fixture
+    def patience(self) -> None:
+        """Nobody will come: it is not waited for any longer than in life."""
+
+    @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return replace(settings, redis_url="redis://127.0.0.1:1/0")
 

@@ -279,7 +279,7 @@ class TestDeadline:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return replace(settings, bank=Limits(deadline_seconds=0.2))
+        return replace(settings, bank=Limits(deadline_seconds=2))
 
     async def test_what_was_told_to_come_back_does_not_happen_later(
         self, client: httpx.AsyncClient, database_url: str

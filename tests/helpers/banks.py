@@ -9,6 +9,7 @@ from actors.bank import Bank, Limits
 from actors.engine.locks import Lease, Locks
 from actors.orders import Order, Receipt
 from actors.refusals import Refusal
+from tests.helpers.patience import PATIENT_LEASE, patient
 from tests.helpers.prices import rates_at
 
 _NOW = datetime.now(UTC)
@@ -27,8 +28,8 @@ async def banks(
     async with AsyncExitStack() as stack:
         opened = []
         for _ in range(number):
-            locks = Locks(redis_url, lease or Lease())
-            bank = Bank(limits or Limits(), locks, lambda: RATES)
+            locks = Locks(redis_url, lease or PATIENT_LEASE)
+            bank = Bank(patient(limits or Limits()), locks, lambda: RATES)
             await stack.enter_async_context(bank.running())
             opened.append(bank)
         yield opened
@@ -37,16 +38,16 @@ async def banks(
 @asynccontextmanager
 async def stoppable(redis_url: str, limits: Limits) -> AsyncIterator[tuple[Bank, Callable[[], Awaitable[None]]]]:
     """A bank, and what stops it."""
-    locks = Locks(redis_url, Lease())
+    locks = Locks(redis_url, PATIENT_LEASE)
     async with AsyncExitStack() as life:
-        bank = Bank(limits, locks, lambda: RATES)
+        bank = Bank(patient(limits), locks, lambda: RATES)
         await life.enter_async_context(bank.running())
         yield bank, life.aclose
 
 
 async def answers(asked: Iterable[Awaitable[Receipt]]) -> list[Receipt | BaseException]:
-    """What each of these came to; a minute without an answer fails the test."""
-    async with asyncio.timeout(60):
+    """What each of these came to; five minutes without an answer fail the test."""
+    async with asyncio.timeout(300):
         return await asyncio.gather(*asked, return_exceptions=True)
 
 

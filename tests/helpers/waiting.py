@@ -9,8 +9,8 @@ SECONDS = 30
 
 
 async def until(true: Callable[[], Awaitable[Any]]) -> None:
-    """Wait for something that is about to happen; half a minute without it fails the test."""
-    async with asyncio.timeout(30):
+    """Wait for something that is about to happen; five minutes without it fail the test."""
+    async with asyncio.timeout(300):
         while not await true():  # noqa: ASYNC110 the condition is in another process
             await asyncio.sleep(0.005)
 

@@ -174,7 +174,7 @@ async def test_orders_of_one_wallet_happen_in_the_order_in_which_they_were_given
 async def test_what_has_waited_past_its_deadline_is_answered_so_and_never_carried_out(
     patient_database: str, redis_url: str
 ) -> None:
-    async with banks(1, redis_url, Limits(deadline_seconds=0.2)) as (bank,):
+    async with banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
         async with row_held(patient_database, alice):
             first = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
@@ -209,14 +209,18 @@ async def test_a_row_that_somebody_outside_holds_costs_only_those_who_need_it(
 
 
 async def test_an_order_whose_deadline_passes_between_two_attempts_is_not_carried_out(
-    database: str, redis_url: str
+    database_url: str, redis_url: str
 ) -> None:
-    async with banks(1, redis_url, Limits(deadline_seconds=0.5)) as (bank,):
+    async with (
+        connection_pool(Pool(lock_timeout_seconds=3)),
+        banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,),
+    ):
         alice, bob = await purses(2, holding="10.00", bank=bank)
-        async with row_held(database, alice):  # for longer than the second that it is waited for
+        async with row_held(database_url, alice):  # for longer than it is waited for
             came_to = await performed(bank, [alice.withdraw("1.00"), bob.withdraw("1.00")])
         assert [type(answer) for answer in came_to] == [TooLate, TooLate]
         assert (await alice.balance(), await bob.balance()) == ("10.00", "10.00")
+        await assert_audit()
 
 
 @pytest.mark.parametrize("limits", [Limits(mailbox_max=5), Limits(wallet_mailbox_max=5)], ids=["process", "wallet"])
@@ -264,7 +268,7 @@ async def test_a_bank_that_must_stop_before_its_work_is_done_leaves_nobody_witho
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(10)]
             await until_waiting(patient_database)
             await stop()
-            done, left = await asyncio.wait(accepted, timeout=5)
+            done, left = await asyncio.wait(accepted, timeout=60)
             for task in left:
                 task.cancel()
             assert not left

@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from actors.bank import Bank, Limits
-from actors.engine.locks import Lease, Locks
+from actors.bank import Bank
+from actors.engine.locks import Locks
 from actors.money import Rates
 from actors.orders import Deposit, new_id
 from db.tables import Message, Transaction, User, Wallet
 from tasks import fees
 from tasks.fees import FeesCharged, charge_due_fees
+from tests.helpers.patience import PATIENT_LEASE, PATIENT_LIMITS
 from tests.helpers.prices import rates_at
 
 NOW = datetime.now(UTC)
@@ -36,8 +37,8 @@ def quoted() -> Quoted:
 
 @pytest.fixture
 async def bank(database: str, redis_url: str, quoted: Quoted) -> AsyncIterator[Bank]:
-    locks = Locks(redis_url, Lease())
-    bank = Bank(Limits(), locks, lambda: quoted.rates)
+    locks = Locks(redis_url, PATIENT_LEASE)
+    bank = Bank(PATIENT_LIMITS, locks, lambda: quoted.rates)
     async with bank.running():
         yield bank
 

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from actors.bank import Bank
@@ -24,8 +25,11 @@ from tests.helpers.postgres import row_held, until_waiting
 from tests.helpers.purses import purse, purses
 from tests.helpers.waiting import until
 
-PATIENT = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60)
+PATIENT = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=60)
 """Nothing here happens by a timer: what happens, somebody was told to do."""
+
+IMPATIENT = replace(PATIENT, answer_seconds=1, probe_seconds=0.05)
+"""But that a Redis which says nothing for a second is gone."""
 
 
 @asynccontextmanager
@@ -57,8 +61,8 @@ class Freed:
         self.event.set()
 
     async def wait(self) -> list[set[int]]:
-        """Half a minute without a word fails the test."""
-        async with asyncio.timeout(30):
+        """Five minutes without a word fail the test."""
+        async with asyncio.timeout(300):
             await self.event.wait()
         return self.told
 
@@ -80,10 +84,7 @@ async def test_what_one_process_holds_another_misses_and_takes_the_rest(redis_ur
 
 @pytest.mark.parametrize("shards", [1, 7])
 async def test_a_release_frees_all_that_was_taken_and_wakes_who_missed_it(redis_url: str, shards: int) -> None:
-    async with two(redis_url, Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, shards=shards)) as (
-        left,
-        right,
-    ):
+    async with two(redis_url, replace(PATIENT, shards=shards)) as (left, right):
         woken = Freed(right)
         ids = set(range(1, 40))
         token, _ = await take(left, *ids)
@@ -157,8 +158,7 @@ async def test_a_wake_up_that_comes_before_the_answer_is_not_lost(redis_url: str
 
 
 async def test_a_reservation_whose_owner_does_not_come_ends(redis_url: str) -> None:
-    lease = Lease(retry_seconds=3600, reservation_seconds=0.05, lease_seconds=60)
-    async with two(redis_url, lease) as (left, right):
+    async with two(redis_url, replace(PATIENT, reservation_seconds=0.05)) as (left, right):
         token, _ = await take(left, 1)
         assert (await take(right, 1))[1] == {1}
         await left._release_now([1], token)
@@ -170,12 +170,11 @@ async def test_a_reservation_whose_owner_does_not_come_ends(redis_url: str) -> N
 
 
 async def test_the_lock_of_a_process_that_died_is_free_when_its_lease_ends(redis_url: str) -> None:
-    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=0.1)
-    async with two(redis_url, lease) as (left, right):
+    async with two(redis_url, replace(PATIENT, lease_seconds=2)) as (left, right):
         await take(left, 1)
         async with Redis.from_url(redis_url) as redis:
             for key in await redis.keys("wallet:lock:*"):
-                assert 0 < await redis.pttl(key) <= 100
+                assert 0 < await redis.pttl(key) <= 2000
 
         async def had() -> bool:
             return not (await take(right, 1))[1]
@@ -195,8 +194,7 @@ async def test_an_old_release_does_not_free_a_newer_lock_of_the_same_process(red
 
 
 async def test_a_release_after_the_lease_ended_does_not_free_the_lock_of_another(redis_url: str) -> None:
-    lease = Lease(retry_seconds=3600, reservation_seconds=0.01, lease_seconds=60)
-    async with two(redis_url, lease) as (left, right):
+    async with two(redis_url, replace(PATIENT, reservation_seconds=0.01)) as (left, right):
         token, _ = await take(left, 1)
         async with Redis.from_url(redis_url) as redis:
             await redis.flushall()  # as if the lease had ended
@@ -223,7 +221,7 @@ async def test_two_processes_that_hammer_one_wallet_both_get_their_share(databas
                 await bank.perform(alice.deposit("1.00"))
                 given[place] += 1
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await asyncio.gather(*(hammer(n % 2, both[n % 2]) for n in range(32)))
         assert await alice.balance() == "1501.00"
         assert min(given[0], given[1]) > 75, "one in twenty: whoever is starved gets next to nothing"
@@ -317,7 +315,7 @@ async def test_money_moves_while_redis_is_away_and_locks_resume_when_it_is_back(
             come(server)
             await until(lambda: _are(both, degraded=False))
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*crowd), 30)
+        await asyncio.wait_for(asyncio.gather(*crowd), 300)
         assert sum([Decimal(await each.balance()) for each in (alice, bob)]) == 2004
 
         async def locked_again() -> bool:
@@ -335,12 +333,11 @@ async def _are(all_of_them: list[Bank], *, degraded: bool) -> bool:
 @each_absence
 async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, str], go: Change, come: Change) -> None:
     server, url = valkey
-    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=0.1, probe_seconds=0.05)
-    async with two(url, lease) as (left, right):
+    async with two(url, IMPATIENT) as (left, right):
         go(server)
         await left.take([1])
         await right.take([1])
-        await asyncio.sleep(1)  # by then who listens has lost its patience more than once
+        await asyncio.sleep(4)  # by then who listens has lost its patience more than once
         come(server)
         for each in (left, right):
             await until(partial(_listens, url, each))
@@ -353,8 +350,7 @@ async def test_wake_ups_come_again_after_redis_was_away(valkey: tuple[Server, st
 
 
 async def test_wake_ups_come_again_after_the_connection_that_listens_has_died_without_a_word(redis_url: str) -> None:
-    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=0.1, probe_seconds=0.05)
-    async with cable(redis_url) as line, two(line.url, lease) as (left, right):
+    async with cable(redis_url) as line, two(line.url, IMPATIENT) as (left, right):
         woken = Freed(right)
         wallet_ids = count(1)
 
@@ -375,8 +371,7 @@ async def test_what_a_silent_redis_was_asked_for_does_not_stay_locked_once_it_ha
     valkey: tuple[Server, str],
 ) -> None:
     server, url = valkey
-    lease = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, probe_seconds=0.05)
-    async with two(url, lease) as (left, right):
+    async with two(url, IMPATIENT) as (left, right):
         token, _ = await take(left, 1)
         _stop(server)
         assert await left.take([2, 3]) == ("", set())
