@@ -242,7 +242,7 @@ class TestServed:
     def test_two_people_register_by_mail_and_send_money_across_currencies(
         self, served: RealServer, folder: Path
     ) -> None:
-        with httpx.Client(base_url=served.url, timeout=30) as client:
+        with httpx.Client(base_url=served.url, timeout=PATIENCE_SECONDS) as client:
             ann, ben = (registered(client, name) for name in ("ann", "ben"))
             wait_for_rates(client)
             tenge = opened(client, ann, "KZT")

@@ -146,7 +146,7 @@ def test_servers_that_a_killed_owner_left_behind_are_stopped_first(folder: Path)
         assert eventually(lambda server=server, port=port: server.ready(port))  # type: ignore[misc]
         assert orphan.poll() is None
     with embedded_servers(folder) as servers:
-        assert [orphan.wait(10) for orphan in orphans] == [0, 0]
+        assert [orphan.wait(60) for orphan in orphans] == [0, 0]
         assert sql(servers.database_url, "SELECT n FROM kept") == 7
 
 
@@ -154,7 +154,7 @@ def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(folder: Path) -> None
     with embedded_servers(folder) as servers:
         user = servers.running[0].user
         pid_files = [servers.folder / "postgres/postmaster.pid", servers.folder / "valkey/valkey.pid"]
-    with subprocess.Popen(["sleep", "60"], user=user) as bystander:
+    with subprocess.Popen(["sleep", "3600"], user=user) as bystander:
         for pid_file in pid_files:
             pid_file.write_text(f"{bystander.pid}\n")
             shutil.chown(pid_file, user or os.geteuid())

@@ -38,7 +38,7 @@ def behind_proxies(database_url: str, redis_url: str, tmp_path: Path) -> Iterato
 def refreshed(server: RealServer, *forwarded_for: str) -> bool:
     """Whether a refresh from there is let through to be found wrong, and not limited."""
     headers = [("X-Forwarded-For", each) for each in forwarded_for]
-    answer = httpx.post(f"{server.url}/users/token/refresh/", json={"refresh": "x"}, headers=headers)
+    answer = httpx.post(f"{server.url}/users/token/refresh/", json={"refresh": "x"}, headers=headers, timeout=60)
     assert answer.status_code in (401, 429)
     return answer.status_code == 401
 

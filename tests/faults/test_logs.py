@@ -96,7 +96,7 @@ async def log(servers: Servers, template: str, tmp_path_factory: pytest.TempPath
         _make_staff(folder, variables)
         with server("serve", "--workers", "2", folder=folder, **variables) as serve:
             serve.wait_until_live()
-            async with httpx.AsyncClient(base_url=serve.url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=serve.url, timeout=PATIENCE_SECONDS) as client:
                 visit = Visit(client, mail)
                 await _everything(visit)
                 elsewhere = await _what_else_is_kept(database_url, servers.redis_url, folder)

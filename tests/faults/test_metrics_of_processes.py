@@ -21,7 +21,7 @@ DEPOSITS = 60
 def told(url: str) -> tuple[dict[str, float], int]:
     """The sums of samples by name, and how many samples have a pid in their labels."""
     sums: dict[str, float] = {}
-    answer = httpx.get(f"{url}/metrics", timeout=10)
+    answer = httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS)
     assert answer.status_code == 200, answer.text
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
@@ -36,7 +36,8 @@ async def test_any_process_answers_for_all_and_for_those_that_were_killed(
     addresses = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, "WALLET_SECRET": SECRET}
     with server("api", "--workers", "2", folder=tmp_path, **addresses) as api:
         api.wait_until_live()
-        async with httpx.AsyncClient(base_url=api.url, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        alone = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=api.url, limits=alone, timeout=PATIENCE_SECONDS) as client:
             wallet = await (await register(client, Tokens(SECRET, Lifetimes()))).open_wallet()
             for _ in range(DEPOSITS):  # each over a connection of its own, so that both processes get some
                 assert (await wallet.deposit("1.00")).status_code == 201
@@ -50,7 +51,7 @@ async def test_any_process_answers_for_all_and_for_those_that_were_killed(
         sums, with_pid = told(api.url)
         assert sums["wallet_mailbox_orders"] == 0
         assert with_pid == 0
-        async with httpx.AsyncClient(base_url=api.url) as client:
+        async with httpx.AsyncClient(base_url=api.url, timeout=PATIENCE_SECONDS) as client:
             wallet.owner.client = client
             assert (await wallet.deposit("1.00")).status_code == 201
             _until(api.url, DEPOSITS + 1)

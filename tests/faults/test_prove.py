@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.helpers.processes import inside
 from tests.helpers.wallet_processes import WALLET, environment
 
-_SECONDS = 180  # a machine that is busy takes longer to start everything again
+_SECONDS = 900  # a machine that is busy takes longer to start everything again
 
 
 def test_what_is_broken_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ async def test_a_sign_out_reaches_the_other_process(database: str, redis_url: st
     passwords.close()
     await User(email="ann@example.com", phone_number=_PERSON["phone_number"], password_hash=hashed).save()
     with api_servers(2, database_url=database, redis_url=redis_url, folder=tmp_path) as (one, two):
-        async with httpx.AsyncClient(base_url=one.url) as here, httpx.AsyncClient(base_url=two.url) as there:
+        here, there = (httpx.AsyncClient(base_url=each.url, timeout=PATIENCE_SECONDS) for each in (one, two))
+        async with here, there:
             tokens = (await here.post("/users/token/create/", json=_PERSON)).json()
             headers = {"Authorization": f"Bearer {tokens['access']}"}
             assert [(await each.get("/users/", headers=headers)).status_code for each in (here, there)] == [200, 200]

@@ -50,7 +50,7 @@ def run_schemathesis(url: str, token: str, folder: Path) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=1800,
     )
 
 
@@ -156,7 +156,7 @@ async def successes(client: httpx.AsyncClient) -> Counter[str]:
 async def test_schemathesis_finds_nothing(database: str, redis_url: str, tmp_path: Path) -> None:
     await publish_rates(redis_url)
     with api_servers(1, database_url=database, redis_url=redis_url, folder=tmp_path) as (api,):
-        async with httpx.AsyncClient(base_url=api.url) as client, Redis.from_url(redis_url) as redis:
+        async with httpx.AsyncClient(base_url=api.url, timeout=60) as client, Redis.from_url(redis_url) as redis:
             alice = await register(client)
             (tmp_path / "schemathesis.toml").write_text((await everything_known(client, redis, alice)).toml())
             document = (await client.get("/docs/openapi.json")).json()

@@ -64,7 +64,7 @@ async def test_a_transfer_is_one_trace_with_a_span_a_stage(app: Litestar, settin
     with collector() as (endpoint, spans):
         with server("api", folder=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **addresses) as api:
             api.wait_until_live()
-            async with httpx.AsyncClient(base_url=api.url) as client:
+            async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
                 tokens = Tokens(SECRET, Lifetimes())
                 alice, bob = await register(client, tokens), await register(client, tokens)
                 one, other = await alice.open_wallet(holding="10.00"), await bob.open_wallet()
@@ -96,7 +96,7 @@ async def test_a_collector_that_is_not_there_is_no_harm(app: Litestar, settings:
     nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     with server("api", folder=tmp_path, **nowhere, **addresses) as api:
         api.wait_until_live()
-        async with httpx.AsyncClient(base_url=api.url) as client:
+        async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
             wallet = await (await register(client, Tokens(SECRET, Lifetimes()))).open_wallet(holding="10.00")
             assert await wallet.balance() == 10
 

@@ -58,6 +58,7 @@ class Caller:
     """One connection at a time, kept as long as the server lets it."""
 
     dispatcher: Dispatcher
+    has_asked: bool = False
     _reader: asyncio.StreamReader | None = None
     _writer: asyncio.StreamWriter | None = None
 
@@ -81,6 +82,7 @@ class Caller:
         head += ["Connection: close"] if close else []
         try:
             self._writer.write("\r\n".join([*head, "", ""]).encode() + content)
+            self.has_asked = True
             answer = await self._read(self._reader)
         except (OSError, EOFError) as error:
             raise Dropped(f"{method} {path}: {error!r}") from error

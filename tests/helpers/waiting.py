@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-SECONDS = 30
+SECONDS = 300
 
 
 async def until(true: Callable[[], Awaitable[Any]]) -> None:
