@@ -376,7 +376,7 @@ def get(target: bytes, *headers: bytes) -> bytes:
 def said(server: RealServer, request: bytes) -> int | None:
     """The status that a server answers to these bytes, if it answers."""
     url = httpx.URL(server.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
         try:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)

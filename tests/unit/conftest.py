@@ -4,7 +4,13 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "quick",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # a machine that is busy draws slowly
+)
 settings.register_profile(
     "search",
     deadline=None,

@@ -153,7 +153,7 @@ async def test_who_is_refused_because_there_is_too_much_to_do_is_read_a_little_l
     config = Config(app, http=HttpProtocol, ws="none", access_log=False, log_config=None, log_level=60)
     config.load()
     wire = Wire()
-    connection = HttpProtocol.within(Bounds(rest_seconds=0.05))(config, ServerState(), {})
+    connection = HttpProtocol.within(Bounds(rest_seconds=0.5))(config, ServerState(), {})
     connection.connection_made(wire)
     for path, reading in ((b"/", True), (b"/crowded", False), (b"/", True), (b"/crowded", False)):
         over.clear()

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from threading import Event
-from time import perf_counter
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
@@ -39,11 +38,12 @@ async def test_only_the_password_matches(passwords: Passwords) -> None:
 
 async def test_the_loop_goes_on_meanwhile(passwords: Passwords) -> None:
     hashing = asyncio.gather(*(passwords.hash("correct horse") for _ in range(8)))
-    longest, before = 0.0, perf_counter()
+    turns = 0
     while not hashing.done():
         await asyncio.sleep(0)
-        longest, before = max(longest, perf_counter() - before), perf_counter()
-    assert longest < 0.2
+        turns += 1
+    await hashing
+    assert turns > 100, "it stood still, or nearly"
 
 
 async def test_beyond_what_may_wait_calls_are_refused_at_once() -> None:

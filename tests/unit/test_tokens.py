@@ -134,7 +134,7 @@ def test_a_revoked_session_is_refused_remembered_or_not_and_no_other_is() -> Non
 def test_a_revocation_is_forgotten_when_its_tokens_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
     tokens.revoke([SESSION])
-    monkeypatch.setattr(auth, "time", lambda: time() + 64)
+    monkeypatch.setattr(auth, "time", lambda: time() + 55)
     tokens.revoke([])
     assert SESSION in tokens._revoked
     monkeypatch.setattr(auth, "time", lambda: time() + 66)
