@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import os
-import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +23,7 @@ from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from tests.helpers.patience import GIVEN_UP_AFTER, PATIENCE_SECONDS, PATIENT_LEASE, PATIENT_LIMITS, PATIENT_POOL
 from tests.helpers.postgres import assert_audit
+from tests.helpers.staff import forget_admins
 
 _numbers = count(1)
 
@@ -153,15 +153,6 @@ async def _alive(app: Litestar) -> AsyncIterator[None]:
     finally:
         over.set()
         await life
-
-
-def forget_admins() -> None:
-    """FastAPI remembers what kind of function each handler is, and Piccolo the models: of every admin there was."""
-    for each in vars(sys.modules.get("fastapi.dependencies.models", object)).values():
-        if hasattr(each, "cache_clear"):
-            each.cache_clear()
-    if endpoints := sys.modules.get("piccolo_api.fastapi.endpoints"):
-        endpoints.ANNOTATIONS.clear()
 
 
 def _database(servers: Servers, name: str) -> str:

@@ -11,7 +11,7 @@ from actors.bank import Bank
 from app.limits.threads import Threads
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import forget_admins
+from tests.helpers.staff import forget_admins
 from tests.helpers.users import register
 
 # Of all that an application is made of, what would keep the most.

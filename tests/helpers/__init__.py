@@ -13,6 +13,7 @@ purses, banks   wallets and their owners' orders below the API; the banks that c
 prices          what a dollar costs
 postgres        a test's database: audited, watched, held up, poisoned
 waiting         until something is so
+patience        how long a busy machine may take where a test is not about silence
 wallet_processes, processes   `wallet` commands as real processes; which processes live in a folder
 load            callers behind a load balancer
 third_parties   a mail server and a web server

@@ -1,5 +1,6 @@
 """Staff for tests: a login in the database, signed in to the admin."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -60,3 +61,12 @@ async def signed_in(
     assert answer.status_code == 200, answer.text
     async with aclosing(staff.client):
         yield staff
+
+
+def forget_admins() -> None:
+    """FastAPI remembers what kind of function each handler is, and Piccolo the models: of every admin there was."""
+    for each in vars(sys.modules.get("fastapi.dependencies.models", object)).values():
+        if hasattr(each, "cache_clear"):
+            each.cache_clear()
+    if endpoints := sys.modules.get("piccolo_api.fastapi.endpoints"):
+        endpoints.ANNOTATIONS.clear()

@@ -85,14 +85,14 @@ async def test_a_key_that_was_used_for_another_body_wallet_or_route_is_refused_a
         assert await alice.balance() == "90.00"
 
 
-async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly_one(patient_database: str) -> None:
+async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly_one(database: str) -> None:
     """The second bank has read that the key is free, waits for its row, and is told by the index that it is used."""
     async with banks(2, NOBODY_LISTENS) as (left, right):
         (tenge,) = await purses(1, holding="50.00", bank=left)
         dollars = await purse("USD", owner=tenge.owner)
-        async with row_held(patient_database, dollars):
+        async with row_held(database, dollars):
             late = asyncio.create_task(right.perform(dollars.deposit("5.00", "k")))
-            await until_waiting(patient_database)
+            await until_waiting(database)
             await left.perform(tenge.withdraw("5.00", "k"))
         assert codes(await answers([late])) == {"idempotency_key_reused"}
         assert (await tenge.balance(), await dollars.balance()) == ("45.00", "0.00")
@@ -172,13 +172,13 @@ async def test_orders_of_one_wallet_happen_in_the_order_in_which_they_were_given
 
 
 async def test_what_has_waited_past_its_deadline_is_answered_so_and_never_carried_out(
-    patient_database: str, redis_url: str
+    database: str, redis_url: str
 ) -> None:
     async with banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             first = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
-            await until_waiting(patient_database)
+            await until_waiting(database)
             late = await answers(
                 [bank.perform(alice.withdraw("10.00")) for _ in range(5)] + [bank.perform(bob.deposit("1.00"))]
             )
@@ -225,13 +225,13 @@ async def test_an_order_whose_deadline_passes_between_two_attempts_is_not_carrie
 
 @pytest.mark.parametrize("limits", [Limits(mailbox_max=5), Limits(wallet_mailbox_max=5)], ids=["process", "wallet"])
 async def test_a_full_mailbox_refuses_at_once_and_works_on_what_it_has(
-    patient_database: str, redis_url: str, limits: Limits
+    database: str, redis_url: str, limits: Limits
 ) -> None:
     async with banks(1, redis_url, limits) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00")))]
-            await until_waiting(patient_database)
+            await until_waiting(database)
             accepted += [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(5)]
             await asyncio.sleep(0)
             for _ in range(3):
@@ -242,14 +242,12 @@ async def test_a_full_mailbox_refuses_at_once_and_works_on_what_it_has(
         assert await alice.balance() == "94.00"
 
 
-async def test_a_stopping_bank_answers_all_that_it_accepted_and_accepts_no_more(
-    patient_database: str, redis_url: str
-) -> None:
+async def test_a_stopping_bank_answers_all_that_it_accepted_and_accepts_no_more(database: str, redis_url: str) -> None:
     async with stoppable(redis_url, Limits(batch_max=3)) as (bank, stop):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(20)]
-            await until_waiting(patient_database)
+            await until_waiting(database)
             stopping = asyncio.ensure_future(stop())
             await asyncio.sleep(0)
             with pytest.raises(Overloaded):
@@ -260,13 +258,13 @@ async def test_a_stopping_bank_answers_all_that_it_accepted_and_accepts_no_more(
 
 
 async def test_a_bank_that_must_stop_before_its_work_is_done_leaves_nobody_without_an_answer(
-    patient_database: str, redis_url: str
+    database: str, redis_url: str
 ) -> None:
     async with stoppable(redis_url, Limits(batch_max=3, drain_seconds=0.1)) as (bank, stop):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(10)]
-            await until_waiting(patient_database)
+            await until_waiting(database)
             await stop()
             done, left = await asyncio.wait(accepted, timeout=60)
             for task in left:
@@ -279,13 +277,13 @@ async def test_a_bank_that_must_stop_before_its_work_is_done_leaves_nobody_witho
 
 
 async def test_an_order_whose_asker_has_gone_is_carried_out_all_the_same_and_only_once(
-    patient_database: str, redis_url: str
+    database: str, redis_url: str
 ) -> None:
     async with banks(1, redis_url) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             asked = [asyncio.create_task(bank.perform(alice.withdraw("1.00", f"k{n}"))) for n in range(10)]
-            await until_waiting(patient_database)
+            await until_waiting(database)
             for task in asked[::2]:
                 task.cancel()
         await answers([*asked])

@@ -98,12 +98,12 @@ async def test_a_bulk_larger_than_a_batch_goes_alone_and_in_its_turn(database: s
         assert [str(row["balance_after"]) for row in balances][3:] == [f"{99 - n}.00" for n in range(51)] + ["0.00"]
 
 
-async def test_a_full_mailbox_refuses_a_bulk_by_its_orders(patient_database: str, redis_url: str) -> None:
+async def test_a_full_mailbox_refuses_a_bulk_by_its_orders(database: str, redis_url: str) -> None:
     async with banks(1, redis_url, Limits(wallet_mailbox_max=10)) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             under_way = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
-            await until_waiting(patient_database)
+            await until_waiting(database)
             accepted = asyncio.create_task(bank.perform_all(alice.send_all([("1.00", bob)] * 8)))
             await asyncio.sleep(0)
             for _ in range(2):
@@ -151,7 +151,7 @@ async def test_one_key_through_two_banks_at_once_moves_money_once_and_reads_the_
 
 @pytest.mark.parametrize("kind", ["single", "bulk"])
 async def test_what_took_everything_is_not_refused_to_whoever_asked_at_the_same_moment(
-    patient_database: str, kind: str
+    database: str, kind: str
 ) -> None:
     """The second bank has read that the key is free, and gets the row when the first one has emptied the wallet."""
     async with banks(2, NOBODY_LISTENS) as both:
@@ -162,9 +162,9 @@ async def test_what_took_everything_is_not_refused_to_whoever_asked_at_the_same_
                 return [await bank.perform(alice.send("10.00", bob, "k"))]
             return await bank.perform_all(alice.send_all([("4.00", bob), ("6.00", bob)], "k"))
 
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             asked = [asyncio.create_task(ask(bank)) for bank in both]
-            await until_waiting(patient_database, 2)
+            await until_waiting(database, 2)
         one, other = await all_told(asked)
         assert ids(one) == ids(other)
         assert sorted(each.replayed for each in [*made(one), *made(other)]) == [False] * len(one) + [True] * len(one)
@@ -226,15 +226,15 @@ async def test_a_key_is_for_a_bulk_or_for_a_single_transfer(database: str, redis
 
 
 async def test_an_atomic_bulk_that_is_refused_leaves_the_rest_of_its_batch_as_it_is(
-    patient_database: str, redis_url: str
+    database: str, redis_url: str
 ) -> None:
     async with banks(1, redis_url) as (bank,):
         alice, bob = await purses(2, holding="10.00", bank=bank)
         await bank.perform(bob.send("1.00", alice))
         await bank.perform(alice.send("1.00", bob))  # both numbers are known now: nobody waits for them
-        async with row_held(patient_database, bob):  # so that the next ones share a batch
+        async with row_held(database, bob):  # so that the next ones share a batch
             wait = asyncio.create_task(bank.perform(bob.deposit("1.00")))
-            await until_waiting(patient_database)
+            await until_waiting(database)
             before = asyncio.create_task(bank.perform(alice.send("4.00", bob)))
             refused = asyncio.create_task(bank.perform_all(alice.send_all([("3.00", bob)] * 3, atomic=True)))
             after = asyncio.create_task(bank.perform_all(alice.send_all([("3.00", bob)] * 2, "k", atomic=True)))

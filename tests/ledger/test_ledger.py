@@ -145,13 +145,13 @@ async def test_system_wallets_are_never_locked_and_have_the_ids_that_the_book_kn
             await wallet_id_of(row["wallet_number"])
 
 
-async def test_a_loaded_wallet_is_locked_until_the_end_and_is_then_read_anew(patient_database: str) -> None:
+async def test_a_loaded_wallet_is_locked_until_the_end_and_is_then_read_anew(database: str) -> None:
     async with banks(1, "redis://127.0.0.1:1/0") as (bank,):
         (alice,) = await purses(1, holding="5.00", bank=bank)
         async with transaction():
             row = (await load(alice))[alice.id]
             waiting = asyncio.create_task(bank.perform(alice.withdraw("5.00")))
-            await until_waiting(patient_database)
+            await until_waiting(database)
             id = new_id()
             row.amount += 1
             await ledger.save(posted(row, movement(id, alice, "1.00"), legs(id, alice, "1.00", "6.00")))

@@ -247,14 +247,14 @@ async def test_a_wallet_that_another_process_holds_does_not_keep_the_other_walle
         assert (await alice.balance(), await carol.balance()) == ("11.00", "8.00")
 
 
-async def test_the_rows_keep_money_right_where_redis_forgets_its_locks(patient_database: str, redis_url: str) -> None:
+async def test_the_rows_keep_money_right_where_redis_forgets_its_locks(database: str, redis_url: str) -> None:
     async with banks(2, redis_url) as both, Redis.from_url(redis_url) as redis:
         (alice,) = await purses(1, holding="100.00", bank=both[0])
         bob = await purse()
-        async with row_held(patient_database, alice):
+        async with row_held(database, alice):
             asked = [asyncio.create_task(both[n % 2].perform(alice.send("60.00", bob))) for n in range(2)]
             for waiting in (1, 2):
-                await until_waiting(patient_database, waiting)
+                await until_waiting(database, waiting)
                 await redis.flushall()
         assert len(receipts(await answers(asked))) == 1
         assert (await alice.balance(), await bob.balance()) == ("40.00", "60.00")

@@ -48,16 +48,16 @@ async def indexes(connection: asyncpg.Connection, name: str) -> list[bool]:
 
 
 async def test_a_payment_passes_a_migration_that_waits_for_a_long_transaction(
-    patient_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The long transaction ends only after the payment has come through, and then the migration finishes by itself."""
     scratch(monkeypatch, 'ALTER TABLE "wallet" ADD COLUMN "scratch" int')
-    async with banks(1, redis_url) as (bank,), connected(patient_database) as reader:
+    async with banks(1, redis_url) as (bank,), connected(database) as reader:
         alice, bob = await purses(2, holding="100.00", bank=bank)
         async with reader.transaction():
             await reader.fetch('SELECT count(*) FROM "wallet"')
-            migrating = asyncio.create_task(migrate(patient_database))
-            await until_waiting(patient_database)
+            migrating = asyncio.create_task(migrate(database))
+            await until_waiting(database)
             for _ in range(3):
                 async with asyncio.timeout(60):
                     await bank.perform(alice.send("10.00", bob))
@@ -70,16 +70,16 @@ async def test_a_payment_passes_a_migration_that_waits_for_a_long_transaction(
 
 
 async def test_an_index_comes_while_a_writer_holds_rows_and_others_write_on(
-    patient_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch(monkeypatch, indexes=(ConcurrentIndex(name="scratch_index", on='"wallet" ("name")'),))
-    async with banks(1, redis_url) as (bank,), connected(patient_database) as writer:
+    async with banks(1, redis_url) as (bank,), connected(database) as writer:
         alice, bob = await purses(2, holding="100.00", bank=bank)
         async with writer.transaction():
             # It has written to the table, so the index waits for its end.
             await writer.execute('UPDATE "wallet" SET "name" = "name" WHERE "system" = \'cash\'')
-            migrating = asyncio.create_task(migrate(patient_database))
-            await until_waiting(patient_database)
+            migrating = asyncio.create_task(migrate(database))
+            await until_waiting(database)
             assert await indexes(writer, "scratch_index") == [False]
             for _ in range(3):
                 await bank.perform(alice.send("10.00", bob))

@@ -108,7 +108,7 @@ async def test_images_of_nobody_go_after_a_day(database: str, tmp_path: Path) ->
 
 
 async def test_what_is_promised_stays_while_it_runs_beside_payments(
-    patient_database: str, redis_url: str, tmp_path: Path
+    database: str, redis_url: str, tmp_path: Path
 ) -> None:
     """Every key of these payments still answers the same afterwards, and everything old is gone."""
     async with banks(1, redis_url) as (bank,):
