@@ -93,11 +93,11 @@ class OpenWallet:
         return await self.post("withdraw", {"amount": amount}, key)
 
     async def send(
-        self, amount: str, to: "OpenWallet | str", key: str | None = None, *, reference: str | None = None
+        self, amount: str, to: "OpenWallet | str", key: str | None = None, **optional: str
     ) -> httpx.Response:
-        """Send money to another wallet."""
+        """Send money to another wallet, with any of a transfer's optional members."""
         body = {"wallet_number": to if isinstance(to, str) else to.number, "amount": amount}
-        return await self.post("transfer", body | ({"reference": reference} if reference is not None else {}), key)
+        return await self.post("transfer", body | optional, key)
 
     async def send_all(
         self,
