@@ -19,7 +19,7 @@ _SHAPES = (
 @wallets_option(10_000)
 def bulk(stage: Stage, connections: tuple[int, ...], processes: int, wallets: int) -> None:
     """
-    Transfers from random wallets to random others, 10, 100 and 1 000 in one request, and 100 all or none.
+    Transfers between random wallets: 10, 100 and 1 000 in one request, and 100 all or none.
 
     Without --connections each has as many as suit it.
     """

@@ -44,7 +44,7 @@ class _Swept(Struct, frozen=True, kw_only=True):
 @wallets_option(100_000)
 def fees(stage: Stage, wallets: int) -> None:
     """
-    Fees of all wallets due at once, and of a tenth of them, charged as `wallet fees` and the worker do.
+    Fees of all wallets due at once, and of a tenth of them, charged as `wallet fees` and the worker do it.
 
     The memory is the most that the charging process has had.
     """

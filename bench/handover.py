@@ -76,8 +76,8 @@ def _tell(stage: Stage, case: Case, serving: dict[str, Api], found: list[list[Ru
         least = min(min(map(rate, runs)) / max(sum(map(rate, runs)), 1) for runs in found)
         slowest = max(run.max_ms for runs in found for run in runs)
         stage.notes.append(
-            f"Two processes, {case.name}: in no run did either get less than {least:.0%} of it, and no transfer took"
-            f" longer than {slowest:.0f} ms."
+            f"Two processes, {case.name}: in every run each process made at least {least:.0%} of the transfers, and no"
+            f" transfer took longer than {slowest:.0f} ms."
         )
 
 

@@ -17,7 +17,7 @@ _SHAPES = {
 @processes_option()
 @wallets_option(10_000)
 def hot(stage: Stage, connections: tuple[int, ...], processes: int, wallets: int) -> None:
-    """One hot wallet: it sends, it receives, it is deposited to; beside transfers between random wallets."""
+    """One hot wallet that sends, receives or is deposited to, beside transfers between random wallets."""
     stage.settle(wallets)
     stage.measure(
         [

@@ -12,7 +12,7 @@ _HALF_READS = Shape(steps=("transfer", "wallets", "transfer", "history"), query=
 @processes_option()
 @wallets_option(10_000)
 def mixed(stage: Stage, connections: tuple[int, ...], processes: int, wallets: int) -> None:
-    """Half transfers between random wallets; half reads: all wallets of somebody, or 20 transactions of one."""
+    """Half transfers between random wallets, half reads: all wallets of a person, or 20 transactions of one wallet."""
     stage.settle(wallets)
     stage.measure(
         [

@@ -154,10 +154,11 @@ def _in_words(seen: _Seen, outage: str) -> str:
     longest = max((answer.seconds for answer in answers), default=0)
     waits = seen.waits or [float("nan")]
     return (
-        f"{outage} for {seen.back_at - seen.gone_at:.1f} s: from then on {len(answers) - refused} answers of 201"
-        f" and {refused} of 503, none after more than {longest:.2f} s. Once it took connections again the first client"
-        f" had money moved after {waits[0]:.2f} s, the last of {len(waits)} after {waits[-1]:.2f} s. /health/ready said"
-        f" so after {_seconds(seen.noticed)}, and no more {_seconds(seen.forgotten)} after its return."
+        f"{outage} for {seen.back_at - seen.gone_at:.1f} s: from then on {len(answers) - refused} requests were"
+        f" answered 201 and {refused} 503, the slowest after {longest:.2f} s. Once the server accepted connections"
+        f" again, the first client had moved money after {waits[0]:.2f} s and the last of {len(waits)} after"
+        f" {waits[-1]:.2f} s. /health/ready reported the outage after {_seconds(seen.noticed)}, and its end"
+        f" {_seconds(seen.forgotten)} after the return."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark tells: a table for people, and one line of JSON."""
+"""What a benchmark reports: a table for people, and one line of JSON."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -78,7 +78,7 @@ def remarks(report: Report) -> Iterator[str]:
         each = ", ".join(f"{rate:.0f}" for rate in taken)
         yield f"pgbench TPC-B, before, between and after: {each}/s, on average {sum(taken) / len(taken):.0f}/s."
         if max(taken) - min(taken) > _STEADY * max(taken):
-            yield "They differ a lot: the machine was not quiet, so the ratios say less."
+            yield f"These differ by more than {_STEADY:.0%}: the machine was not quiet, so trust the ratios less."
     yield from report.notes
     audit = report.audit
     yield (

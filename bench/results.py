@@ -14,12 +14,14 @@ FILE = "results.json"
 # An error may bring along much of a log, which the JSON has whole.
 _REMARK_MAX = 400
 
-_LEGEND = (
-    f"All of it is in [{FILE}]({FILE}). A case is shown by the median of its runs. x TPC-B: as a multiple of what"
-    " `pgbench` did on the same server before and after each round. batch: orders in one commit, on average. MiB:"
-    " resident memory of the largest API process after a run, or the most that the process that charged the fees had."
-    " CPU: how much processor time of each part one of what is counted took."
-)
+_LEGEND = f"""\
+Everything that was measured is in [{FILE}]({FILE}). The tables show each case by its median run:
+
+- **a second**: how many of what the case counts were completed in a second;
+- **x TPC-B**: that number divided by what `pgbench` did on the same server just before and after;
+- **batch**: orders in one commit, on average;
+- **MiB**: resident memory of the largest API process after a run; for fees, the peak of the process that charged them;
+- **CPU**: processor time that each part spent on one of what the case counts."""
 
 
 class Results(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from bench.stage import Case, Stage, in_words
 @processes_option()
 def scale(stage: Stage, wallets: int, entries: int, connections: tuple[int, ...], processes: int) -> None:
     """
-    Transfers with a hundredth of the wallets, a tenth, and all; history of one with a million entries.
+    Transfers among 1%, 10% and 100% of the wallets, and the history of one that has a million entries.
 
     At most 10 000 of the wallets send, whatever their number, so that the API remembers the token of each; all receive.
     """
@@ -44,8 +44,9 @@ def scale(stage: Stage, wallets: int, entries: int, connections: tuple[int, ...]
     smallest, largest = stage.results[0], next(one for one in stage.results if one.wallets == stage.wallets)
     if smallest.per_second:
         stage.notes.append(
-            f"With {largest.wallets} wallets it is {largest.per_second / smallest.per_second:.2f} times as fast as with"
-            f" {smallest.wallets}, beside TPC-B at that time {largest.ratio / smallest.ratio:.2f} times."
+            f"With {largest.wallets} wallets there were {largest.per_second / smallest.per_second:.2f} times as many"
+            f" transfers a second as with {smallest.wallets}; measured in TPC-B,"
+            f" {largest.ratio / smallest.ratio:.2f} times as many."
         )
 
 
@@ -76,8 +77,8 @@ def _pages(stage: Stage, past: Past, processes: int) -> list[Case]:
         )
         for name, query in {
             "first page of the long history": "",
-            "page in the middle of it": f"?cursor={page.next_cursor}",
-            "page until a moment long ago": f"?{urlencode({'until': middle.isoformat()})}",
+            "page in the middle, by cursor": f"?cursor={page.next_cursor}",
+            "first page before a date long ago": f"?{urlencode({'until': middle.isoformat()})}",
         }.items()
     ]
 
