@@ -5,7 +5,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from itertools import repeat
 from typing import Annotated
 from uuid import UUID
 
@@ -132,7 +131,7 @@ class Bank:
             needed = await self._wallets(asked)
             outcomes = await self._put(asked, orders, needed, road)
         except BaseException as error:
-            signals.answered(orders, [*repeat(error, len(orders))])
+            signals.answered(orders, [error] * len(orders))
             raise
         finally:
             if road and self._on_road:

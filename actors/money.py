@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from db.currencies import CODES, MINOR_DIGITS
+from db.currencies import CURRENCIES, MINOR_DIGITS
 
 if TYPE_CHECKING:
     Currency = str
 else:
-    Currency = Literal[CODES]
+    Currency = Literal[CURRENCIES]
     """What bodies and the OpenAPI document allow; type checkers can't follow where it comes from."""
 
 CENT = Decimal(1).scaleb(-MINOR_DIGITS)

@@ -22,7 +22,7 @@ wallet.add_command(user)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="API processes.")
 def serve(port: int, workers: int) -> None:
-    """Everything on this machine. PostgreSQL, Valkey, migrations, API and worker; Ctrl-C stops them all."""
+    """Run everything on this machine: PostgreSQL, Valkey, migrations, API and worker. Ctrl-C stops them all."""
     environment(with_running=False)
     from app.commands.serve import serve
 
@@ -35,7 +35,7 @@ def serve(port: int, workers: int) -> None:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
 @click.option("--fd", type=int, hidden=True, help="Given by a supervisor: the socket it listens on.")
 def api(host: str, port: int, workers: int, fd: int | None) -> None:
-    """The HTTP API alone, against DATABASE_URL and REDIS_URL."""
+    """Run only the HTTP API, against DATABASE_URL and REDIS_URL."""
     settings = server_settings(supervised=fd is not None)
     from app.commands.api import serve_http
     from app.server.sockets import listen
@@ -55,7 +55,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 @wallet.command()
 @click.option("--supervised", is_flag=True, hidden=True, help="Given by a supervisor: end when it ends.")
 def worker(supervised: bool) -> None:
-    """The task worker alone, against DATABASE_URL and REDIS_URL. Mail, exchange rates, fees, upkeep."""
+    """Run only the worker, against DATABASE_URL and REDIS_URL: mail, exchange rates, fees, upkeep."""
     settings = server_settings(supervised=supervised)
     from tasks.worker import run_worker
 
@@ -112,11 +112,11 @@ def rates(accept: bool) -> None:
 @wallet.command()
 @click.option("--minutes", default=1.0, show_default=True, type=click.FloatRange(0.05, 24 * 60))
 @click.option("--seed", type=int, help="Repeats a run's payments and faults; random if not given.")
-@click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 16), help="Of the API.")
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 16), help="API processes.")
 @click.option("--clients", default=24, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_json: bool) -> None:
-    """Break everything under load, on scratch data. Exit 1 if a payment is lost or doubled."""
+    """Break everything under load, on scratch data. Exit 1 if anything is wrong in the end."""
     from secrets import randbelow
 
     from app.commands.output import json_line
@@ -132,7 +132,7 @@ def prove(minutes: float, seed: int | None, processes: int, clients: int, *, as_
 @wallet.command()
 @click.option("--keep", is_flag=True, help="Keep the result for /health/integrity, as that of the nightly audit is.")
 def audit(*, keep: bool) -> None:
-    """Prove the ledger; exit 1 and tell where it does not hold."""
+    """Check the ledger. Exit 1 and say where it does not hold."""
     database_settings()
     from app.commands.output import json_line
     from db.audit import audit, keep_result

@@ -56,6 +56,7 @@ REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 
 def create_app(settings: Settings) -> Litestar:
     """The API as an ASGI application; its lifespan opens and closes what it needs."""
+    production = not settings.development
     redis: Redis = Redis.from_url(
         settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )
@@ -71,7 +72,7 @@ def create_app(settings: Settings) -> Litestar:
     passwords = Passwords()
     codes = Codes(redis, settings.secret)
     staff_threads = Threads("staff password", count=1, waiting_max=8)
-    limiter = RateLimiter(redis, settings.limits, per_address=not settings.development)
+    limiter = RateLimiter(redis, settings.limits, per_address=production)
     payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
     outbox = Outbox(queue, settings.secret, sms=bool(settings.sms.url))
 
@@ -120,12 +121,12 @@ def create_app(settings: Settings) -> Litestar:
                 banking.bank,
                 limiter,
                 staff_threads,
-                production=not settings.development,
+                production=production,
                 public_url=settings.public_url,
                 phone_region=settings.phone_region,
             ),
             integrity_route(),
-            workers_route(queue, production=not settings.development, public_url=settings.public_url),
+            workers_route(queue, production=production, public_url=settings.public_url),
             *([DevMailboxController] if settings.development else []),
         ],
         lifespan=[lifespan],
@@ -142,9 +143,8 @@ def create_app(settings: Settings) -> Litestar:
         debug=False,  # Litestar asks the environment where these are not given
         pdb_on_exception=False,
         openapi_config=openapi(),
-        logging_config=log_config(settings.log, production=not settings.development),
+        logging_config=log_config(settings.log, production=production),
     )
-    production = not settings.development
     inner = across_origins(app.asgi_handler, settings.http.origins)
     app.asgi_handler = RequestTelemetry(inner, RequestLog(settings.log, production=production), production=production)
     app.state.tokens = tokens

@@ -104,7 +104,7 @@ def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, how: How, 
         driven.append((case, clients.submit(drive_and_tell, warm_up).result().run))
         for _ in range(stage.runs):
             load = stage.load(case, served, seconds=_BEFORE + _AWAY + _AFTER)
-            with watched(served, part) as said:
+            with _watched(served, part) as said:
                 driving = clients.submit(drive_and_tell, load)
                 time.sleep(_BEFORE)
                 gone_at, back_at = _away(stage, server, how)
@@ -220,12 +220,8 @@ def _result(
     )
 
 
-if __name__ == "__main__":
-    outages()
-
-
 @contextmanager
-def watched(served: Api, part: str) -> Iterator[Said]:
+def _watched(served: Api, part: str) -> Iterator[Said]:
     """Note what /health/ready says of one part, again and again, as long as the block runs."""
     said: Said = []
     over = Event()
@@ -252,3 +248,7 @@ def _status(served: Api, part: str) -> str:
     with answer:
         status: str = json.load(answer)["checks"][part]["status"]
     return status
+
+
+if __name__ == "__main__":
+    outages()

@@ -21,22 +21,22 @@ class CurrencyRow(Struct, frozen=True, kw_only=True):
 
 # In the order in which people read them. A migration that makes the system wallets goes with a new one: CONTRIBUTING.md
 # lists what else does.
-TABLE = (
+_TABLE = (
     CurrencyRow(code="KZT", cash=1, fees=4, exchange=7, adjustments=10),
     CurrencyRow(code="EUR", cash=2, fees=5, exchange=8, adjustments=11),
     CurrencyRow(code="USD", cash=3, fees=6, exchange=9, adjustments=12),
 )
-CODES = tuple(row.code for row in TABLE)
+CURRENCIES = tuple(row.code for row in _TABLE)
 
 # The columns, the patterns and the roundings of amounts know one number of decimals for all.
-(MINOR_DIGITS,) = {row.minor_digits for row in TABLE}
+(MINOR_DIGITS,) = {row.minor_digits for row in _TABLE}
 
 SYSTEM_WALLET_IDS: dict[tuple[str, str], int] = {
-    (system, row.code): getattr(row, system) for row in TABLE for system in SYSTEMS
+    (system, row.code): getattr(row, system) for row in _TABLE for system in SYSTEMS
 }
 
 
-def in_words(conjunction: str, codes: Iterable[str] = CODES) -> str:
+def in_words(conjunction: str, codes: Iterable[str] = CURRENCIES) -> str:
     """`KZT, EUR and USD`, with this word before the last."""
     *others, last = codes
     return f"{', '.join(others)} {conjunction} {last}"

@@ -127,7 +127,7 @@ FROM unnest({}::bigint[], {}::timestamptz[]) AS c("id", "frozen_at") WHERE "wall
 _LOGGED = numbered('SELECT "id" FROM "staff_action" WHERE "id" = ANY({}::uuid[])')
 
 _LOG = numbered(
-    f'INSERT INTO "staff_action" ({_columns(StaffActionRow)}) SELECT * FROM {_unnest(StaffActionRow)}'  # noqa: S608
+    f'INSERT INTO "staff_action" ({_columns(StaffActionRow)}) SELECT * FROM {_unnest(StaffActionRow)}'  # noqa: S608 - likewise
 )
 
 
@@ -246,9 +246,20 @@ def _literal(numbers: Iterable[Decimal | None]) -> str:
     return "{" + ",".join(["NULL" if number is None else str(number) for number in numbers]) + "}"
 
 
-_TRANSACTION_COLUMNS = [(name, _COLUMNS.get(name, name)) for name in TransactionRow.__struct_fields__]
-
-
 def transaction_row(row: Mapping[str, Any]) -> TransactionRow:
-    """The columns of `transaction` as a struct."""
-    return TransactionRow(**{name: row[column] for name, column in _TRANSACTION_COLUMNS})
+    """The columns of `transaction` as a struct; to go through its fields instead would take four times as long."""
+    return TransactionRow(
+        id=row["id"],
+        operation_type=row["operation_type"],
+        amount=row["amount"],
+        amount_currency=row["amount_currency"],
+        received_amount=row["received_amount"],
+        received_currency=row["received_currency"],
+        exchange_rate=row["exchange_rate"],
+        sender_id=row["sender"],
+        receiver_id=row["receiver"],
+        created_at=row["created_at"],
+        reverses=row["reverses"],
+        reference=row["reference"],
+        sender_balance=row["sender_balance"],
+    )

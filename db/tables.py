@@ -1,5 +1,6 @@
 """The tables. What must never be is refused here or by the triggers in `db/migrations/`."""
 
+import re
 import warnings
 from decimal import Decimal
 
@@ -22,14 +23,17 @@ from piccolo.columns.defaults.uuid import UUID4
 from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 
-from db.currencies import CODES, MINOR_DIGITS
+from db.currencies import CURRENCIES, MINOR_DIGITS
 
 # Piccolo warns that `user` is a reserved word; it quotes the name, and so does every statement here.
 warnings.filterwarnings("ignore", message="We recommend giving your table a different name")
 
+# What `app/people/images.py` calls the files that `User.profile_image` names. What else lies in the folder is not ours.
+IMAGE_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
+
 AMOUNT_DIGITS = (14, MINOR_DIGITS)
 RATE_DIGITS = (24, 12)
-_CODES = ", ".join(f"'{code}'" for code in CODES)
+_CODES = ", ".join(f"'{code}'" for code in CURRENCIES)
 
 
 class User(Table, tablename="user"):

@@ -12,6 +12,7 @@ from asyncpg import Connection, Record
 from piccolo.engine.postgres import PostgresTransaction
 
 from db.engine import UNAVAILABLE, engine
+from db.errors import ReadableError
 
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
 # locks are waited for if it is still under way.
@@ -19,11 +20,13 @@ COMMIT_SECONDS = 2.0
 _UNUSED_SECONDS = 0.25  # until an unused transaction is hung up: a lane waits
 
 
-IN_DOUBT = "The database connection was lost during the commit: check whether it happened, then try again."
-
-
-class CommitInDoubt(Exception):
+class CommitInDoubt(ReadableError):
     """The connection broke during COMMIT: it may have happened or not, and only the database can say."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database connection was lost during the commit: check whether it happened, then try again."
+        )
 
 
 class Begun:

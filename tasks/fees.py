@@ -14,7 +14,7 @@ from actors.money import Rates
 from actors.orders import ChargeFee, Receipt
 from actors.refusals import Refusal
 from actors.rules.fees import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from db.tables import Wallet
 
 # A few batches of the bank: enough to keep it busy, little enough to stay far below what may wait in it.
@@ -93,7 +93,7 @@ async def _chunk(now: datetime, payable: str, after_due: datetime, after_id: int
 def _payable(rates: Rates | None) -> str:
     """The fee in each currency that it can be told in now, as a JSON object: a blocked wallet holding less is left."""
     fees: dict[str, Decimal] = {FEE_CURRENCY: MONTHLY_FEE}
-    for currency in CODES:
+    for currency in CURRENCIES:
         if rates and currency != FEE_CURRENCY and rates.know(FEE_CURRENCY, currency):
             fees[currency] = fee_at(rates.rate(FEE_CURRENCY, currency))
     return "{" + ",".join(f'"{currency}":"{fee}"' for currency, fee in fees.items()) + "}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +12,7 @@ from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import AuditReport, audit, forget_results, keep_result
-from db.tables import IdempotencyKey, Message, RefreshToken, User
+from db.tables import IMAGE_NAME, IdempotencyKey, Message, RefreshToken, User
 
 # Small enough that a batch holds its locks for a moment only, with a pause in which others get their turn.
 BATCH = 1_000
@@ -29,8 +28,6 @@ _FORGOTTEN: dict[str, tuple[type[Table], str]] = {
     "sessions": (SessionsBase, "expiry_date < now()::timestamp - interval '2 days'"),
 }
 
-# What `app/people/images.py` calls its files. Whatever else lies in the folder is not ours to delete.
-IMAGE_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
 IMAGE_BATCH = 5_000
 # A file is stored before the row that names it is committed. That takes moments; this leaves a day. What is still
 # nameless then was left by a process that died in between, or before it had removed the file.

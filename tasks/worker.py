@@ -26,7 +26,7 @@ from tasks.messages.caught import development_smtp
 from tasks.messages.delivery import Delivery
 from tasks.messages.outbox import hasten_delivery
 from tasks.metrics import worker_metrics
-from tasks.queue import CONNECT_SECONDS, open_queue
+from tasks.queue import CONNECT_SECONDS, DEQUEUE_SECONDS, open_queue
 from tasks.rates.fetching import publish_snapshot
 from tasks.settings import WorkerSettings
 
@@ -65,7 +65,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             cron_jobs=CRON_JOBS,
             concurrency=CONCURRENCY,
             timers=PartialTimersDict(schedule=1, worker_info=10, sweep=SWEEP_SECONDS, abort=1),
-            dequeue_timeout=5.0,
+            dequeue_timeout=DEQUEUE_SECONDS,
             before_process=job_begins,
             after_process=job_ended,
         )

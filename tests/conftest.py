@@ -43,12 +43,15 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def patience(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """
     On a busy machine whoever answers late counts as there: the outcome of a test is not up to the machine.
 
-    What a test has to say of silence it says with limits of its own.
+    What a test has to say of silence it says with limits of its own, or with those of the product where nobody will
+    come: `impatient`.
     """
+    if request.node.get_closest_marker("impatient"):
+        return
     for name in GIVEN_UP_AFTER:
         monkeypatch.setattr(name, PATIENCE_SECONDS)
 

@@ -5,7 +5,8 @@ One batch against the database, and what happens when that fails.
     begin    1, at once with that for the Redis locks       a connection of the pool, BEGIN
     load     1; +1 where keys were used, +1 for reversals   the wallets' rows are locked and read, in order of their ids
     rules    0; +1 where only refusals came of a free key   each mail's orders, in order, on one book
-    save     1; none where nothing has changed              balances, transactions, entries, keys, messages
+    save     1; none where nothing has changed              balances, transactions, entries, keys
+             +1 each                                        messages, freezes, the log of staff
     commit   1                                              then every mail is answered, and not before
     doubt    +1 to +3, in load                              what an earlier COMMIT, its answer lost, has carried out
 

@@ -64,13 +64,13 @@ def _act(client: httpx.Client) -> None:
     rate = Decimal(first["exchange_rate"]).normalize()
     _tell(f"{first['amount']} KZT went out and {first['received_amount']} EUR came in, at {rate:f}")
 
-    _say("The line breaks, so she sends the same request again")
+    _say("The connection drops, so she sends the same request again")
     replayed = _answer(client, aigerim, "POST", route, body, headers=key)
     _check(replayed.json() == first, "the same request under the same key was answered differently")
     _check(replayed.headers.get("Idempotent-Replayed") == "true", "the replayed answer is not marked as one")
-    _tell("Same answer, Idempotent-Replayed: true; nothing has moved")
+    _tell("Same answer, Idempotent-Replayed: true; no money has moved")
 
-    _say("What both of them hold")
+    _say("Their balances")
     for person, wallet, expected in (
         (aigerim, tenge, first["balance_after"]),
         (bruno, euros, first["received_amount"]),
@@ -87,7 +87,7 @@ def _act(client: httpx.Client) -> None:
         _tell(f"{at}  {line['operation_type']:<9}{amount:>13} {line['amount_currency']}  {line['balance_after']:>12}")
     kinds = [line["operation_type"] for line in statement]
     _check(kinds == ["TRANSFER", "DEPOSIT"], f"the statement should hold a transfer and a deposit, not {kinds}")
-    click.echo("\nThat all holds.")
+    click.echo("\nEverything checks out.")
 
 
 def _join(client: httpx.Client, name: str) -> Person:

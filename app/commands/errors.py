@@ -11,7 +11,6 @@ from redis.exceptions import RedisError
 
 from db.engine import UNAVAILABLE
 from db.errors import ReadableError
-from db.transaction import IN_DOUBT, CommitInDoubt
 
 # A wrong password, no such database, too few rights.
 _NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
@@ -32,8 +31,6 @@ def sentence(error: BaseException) -> str | None:
         return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
-    if isinstance(error, CommitInDoubt):
-        return IN_DOUBT
     if isinstance(error, UNAVAILABLE):
         return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
     return None

@@ -24,7 +24,7 @@ def staff() -> None:
 )
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def create_staff(username: str, email: str, operator: bool, password_stdin: bool) -> None:
-    """A new login."""
+    """Create a login."""
     database_settings()
     from app.staff.logins import create_login
 
@@ -37,7 +37,7 @@ def create_staff(username: str, email: str, operator: bool, password_stdin: bool
 @click.argument("username")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def change_staff_password(username: str, password_stdin: bool) -> None:
-    """A new password. Whoever is signed in under this name is signed out."""
+    """Set a new password, and sign the login out everywhere."""
     database_settings()
     from app.staff.logins import change_login
 
@@ -48,7 +48,7 @@ def change_staff_password(username: str, password_stdin: bool) -> None:
 @staff.command("disable")
 @click.argument("username")
 def disable_staff(username: str) -> None:
-    """Let nobody in under this name any more, from this moment on."""
+    """Disable a login, and sign it out at once."""
     database_settings()
     from app.staff.logins import change_login
 
@@ -59,7 +59,7 @@ def disable_staff(username: str) -> None:
 @staff.command("enable")
 @click.argument("username")
 def enable_staff(username: str) -> None:
-    """Let a disabled login in again."""
+    """Enable a disabled login."""
     database_settings()
     from app.staff.logins import change_login
 
@@ -69,7 +69,7 @@ def enable_staff(username: str) -> None:
 
 @staff.command("list")
 def list_staff() -> None:
-    """Everybody who can sign in, or could."""
+    """List all logins, disabled ones too."""
     database_settings()
     from app.staff.logins import logins
 
@@ -81,14 +81,14 @@ def list_staff() -> None:
 
 @click.group()
 def user() -> None:
-    """People: what is kept about them, and whether they are let in."""
+    """Export, erase, block or unblock people."""
 
 
 @user.command("export")
 @click.argument("person")
 @click.option("--output", type=click.Path(dir_okay=False), help="A new file; standard output if not given.")
 def export_user(person: str, output: str | None) -> None:
-    """Everything that is kept about a person, as JSON. PERSON is an email address, a phone number or an id."""
+    """Print everything kept about a person, as JSON. PERSON is an email address, a phone number or an id."""
     settings = all_settings()
     from app.commands.personal_data import export_person
 
@@ -100,7 +100,7 @@ def export_user(person: str, output: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def erase_user(person: str, *, yes: bool) -> None:
     """
-    Make a person nobody, for good, and keep the ledger.
+    Erase a person's data for good, and keep the ledger.
 
     Refused while a wallet has money in it. PERSON is an email address, a phone number or an id.
     """
@@ -108,32 +108,32 @@ def erase_user(person: str, *, yes: bool) -> None:
     from app.commands.personal_data import erase_person
 
     if not yes:
-        click.confirm(f"Erase {person}? Nobody can undo this.", abort=True)
+        click.confirm(f"Erase {person}? This can't be undone.", abort=True)
     user_id = asyncio.run(erase_person(settings, person))
     click.echo(f"Erased: {user_id}. Backups made before still have them.")
 
 
 @user.command("block")
-@click.argument("who")
+@click.argument("person")
 @click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
-def block_user(who: str, reason: str) -> None:
-    """Let a person in no more, and end all their sessions. WHO is an email address, a phone number or an id."""
+def block_user(person: str, reason: str) -> None:
+    """Block a person from signing in; end all their sessions. PERSON is an email address, a phone number or an id."""
     settings = database_settings()
     from app.people.blocking import block, shell
 
-    done = asyncio.run(block(who, reason=reason, staff=shell(), phone_region=settings.phone_region))
+    done = asyncio.run(block(person, reason=reason, staff=shell(), phone_region=settings.phone_region))
     click.echo(f"{done.user_id} is blocked{'' if done.changed else ' already'}. `wallet user unblock` undoes it.")
 
 
 @user.command("unblock")
-@click.argument("who")
+@click.argument("person")
 @click.option("--reason", prompt=True, help="Kept in the staff's log, for good.")
-def unblock_user(who: str, reason: str) -> None:
-    """Let a blocked person sign in again. WHO is an email address, a phone number or an id."""
+def unblock_user(person: str, reason: str) -> None:
+    """Let a blocked person sign in again. PERSON is an email address, a phone number or an id."""
     settings = database_settings()
     from app.people.blocking import shell, unblock
 
-    done = asyncio.run(unblock(who, reason=reason, staff=shell(), phone_region=settings.phone_region))
+    done = asyncio.run(unblock(person, reason=reason, staff=shell(), phone_region=settings.phone_region))
     click.echo(f"{done.user_id} can sign in{' again' if done.changed else ': they were not blocked'}.")
 
 

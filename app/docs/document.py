@@ -29,12 +29,12 @@ _HEADERS = {
     "WWW-Authenticate": Header("The authentication scheme to use (RFC 6750).", "Bearer"),
     "Retry-After": Header("How many seconds to wait before you retry.", 1),
     "RateLimit": Header(
-        "The rate limit closest to its end: `r` requests are left, and the window ends in `t` seconds.",
+        "The rate limit closest to being used up: `r` requests are left, and the window ends in `t` seconds.",
         '"sign-ins-per-phone";r=29;t=900',
     ),
     "RateLimit-Policy": Header("That limit: `q` requests per `w` seconds.", '"sign-ins-per-phone";q=30;w=900'),
     "Idempotent-Replayed": Header(
-        "`true` if the request was carried out before, under the same `Idempotency-Key`. No money has moved now.",
+        "`true` if the request was carried out before, under the same `Idempotency-Key`. No money moved this time.",
         "true",
     ),
     "Link": Header(

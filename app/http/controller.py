@@ -5,7 +5,7 @@ from litestar.handlers import BaseRouteHandler
 
 
 class OrderedController(Controller):
-    """Litestar sorts handlers by their addresses in memory; the documentation is read in the order of the routes."""
+    """Litestar sorts handlers by their names; the documentation is read in the order in which they are written."""
 
     def get_route_handlers(self) -> list[BaseRouteHandler]:
         """Copies of the class's handlers, first written first."""

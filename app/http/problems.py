@@ -170,7 +170,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     if isinstance(error, MethodNotAllowedException):  # its detail names internals
         title, detail = "This address does not support this method.", f"Use one of: {headers.get('allow', '')}."
     elif detail == title and status == 404:
-        title, detail = "There is nothing here.", "Check the address. /docs lists all of them."
+        title, detail = "There is nothing here.", "Check the address: /docs lists every route."
     return problem_response(
         request, status=status, code=_CODES.get(status, "refused"), title=title, detail=detail, headers=headers
     )

@@ -58,5 +58,6 @@ class LimitedResponse(Response[T]):
         self, app: Any, request: Request[Any, Any, Any], *, headers: dict[str, str] | None = None, **options: Any
     ) -> ASGIResponse:
         """The base's, with these headers. A hook after the request would not know whose answer it sees."""
-        headers = {**(headers or {}), **request.state.visitor.headers}
+        visitor: Visitor | None = getattr(request.state, "visitor", None)  # none where no limit has counted
+        headers = {**(headers or {}), **(visitor.headers if visitor else {})}
         return super().to_asgi_response(app, request, headers=headers, **options)

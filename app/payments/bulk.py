@@ -48,7 +48,7 @@ class BulkBody(Struct, frozen=True, kw_only=True):
     atomic: Annotated[bool, Meta(description="Make all transfers or none.", examples=[False])] = False
 
     @property
-    def payments(self) -> int:
+    def payment_count(self) -> int:
         """Each transfer counts against the caller's limit."""
         return len(self.transfers)
 
@@ -166,9 +166,9 @@ class BulkController(OrderedController):
         Makes 1 to 1 000 transfers from one of your wallets, in order.
 
         Each transfer stands for itself: the status is 201 if all were made, otherwise 207, with the transaction or the
-        problem of each. With `atomic`, all are made or none: if any is refused, the status is 400 and `errors` lists
-        each refused transfer. An `Idempotency-Key` covers the whole request: when it is repeated, transfers that were
-        made are answered again, and those that were refused are tried again.
+        problem of each. With `atomic`, all are made or none: if any is refused, the status is 400 (503 if only exchange
+        rates are missing) and `errors` lists each refused transfer. An `Idempotency-Key` covers the whole request: when
+        it is repeated, transfers that were made are answered again, and those that were refused are tried again.
         """
         return _answer(await bank.perform_all(data.bulk(by)))
 

@@ -29,36 +29,37 @@ class Initiator(Struct, frozen=True):
     """Who asks for a payment, on which wallet they act, and under which key."""
 
     caller_id: UUID
-    wallet_id: int
+    path_id: str
     key: IdempotencyKey | None
 
+    @property
+    def wallet_id(self) -> int:
+        """The wallet they act on. Raises `WalletNotFound` where no wallet can have the id in the path."""
+        return wallet_id_in(self.path_id)
 
-async def initiator(
+
+def initiator(
     request: Request[Caller, Any, Any], id: WalletId, idempotency_key: IdempotencyKeyHeader = None
 ) -> Initiator:
-    """
-    A dependency: what every payment takes from the path and the headers.
-
-    Raises:
-        WalletNotFound: no wallet can have such an id.
-    """
+    """A dependency: what every payment takes from the path and the headers."""
     caller_id = request.user.user_id
     key = IdempotencyKey(user_id=caller_id, key=idempotency_key) if idempotency_key is not None else None
-    return Initiator(caller_id, wallet_id_in(id), key)
+    return Initiator(caller_id, id, key)
 
 
 class PaymentHandler(HTTPRouteHandler):
     """
     A POST whose handler takes `data`, `by` (the `Initiator`) and what the application provides, as `bank`.
 
-    `data` says in `payments` how many it asks for: so many count against the caller's limit.
+    `data` says in `payment_count` how many it asks for: so many count against the caller's limit.
 
     The OpenAPI document is made of the handler's signature, as that of any other. But where the arguments come from is
     settled when the route is made, and not found out again for each request, which took a quarter of its time.
     """
 
     def __init__(self, path: str, **options: Any) -> None:
-        super().__init__(path, http_method=HttpMethod.POST, dependencies={"by": Provide(initiator)}, **options)
+        by = Provide(initiator, sync_to_thread=False)
+        super().__init__(path, http_method=HttpMethod.POST, dependencies={"by": by}, **options)
         self._exception_handlers: ExceptionHandlersMap | None = None
 
     def create_kwargs_model(self, path_parameters: Any) -> Any:
@@ -89,13 +90,11 @@ class _Arguments:
         self._body_struct = handler.parsed_data_field.annotation
         self._body_bytes_max = handler.resolve_request_max_body_size() or 0
         self._whole_body = self._body if self._body_bytes_max <= ORDINARY_BYTES else self._large_body
-        # Each of them is one object, from the application's start to its end.
-        provided = {
-            name: provide.dependency() for name, provide in handler.resolve_dependencies().items() if _is_one(provide)
-        }
-        self._payment_limits: PaymentLimits = provided["payment_limits"]
-        wanted = handler.parsed_fn_signature.parameters
-        self._provided = {name: thing for name, thing in provided.items() if name in wanted}
+        providers = handler.resolve_dependencies()
+        self._payment_limits: PaymentLimits = providers["payment_limits"].dependency()
+        # What a payment takes from the application is one object, from the application's start to its end.
+        wanted = handler.parsed_fn_signature.parameters.keys() & providers.keys() - {"by"}
+        self._provided = {name: providers[name].dependency() for name in wanted}
 
     async def to_kwargs(self, connection: Request[Caller, Any, Any]) -> dict[str, Any]:
         """
@@ -105,15 +104,14 @@ class _Arguments:
             UnsupportedMediaType, ContentTooLarge, ValidationFailed: the headers or the body are not what is wanted.
             Overloaded: there is no room for so large a body.
             RateLimited: the caller has asked for too many payments.
-            WalletNotFound: no wallet can have the id in the path.
         """
         scope = connection.scope
         headers = scope["headers"]
         require_json(headers)
         data = decode(await self._whole_body(connection), self._body_struct)
         key = _idempotency_key(headers)
-        self._payment_limits.count(connection.user.user_id, data.payments)
-        by = await initiator(connection, scope["path_params"]["id"], key)
+        self._payment_limits.count(connection.user.user_id, data.payment_count)
+        by = initiator(connection, scope["path_params"]["id"], key)
         return {"data": data, "by": by, **self._provided}
 
     async def _large_body(self, connection: Request[Any, Any, Any]) -> bytes:
@@ -139,13 +137,8 @@ class _AsGathered:
     """In the place of Litestar's check of the arguments: they are checked as they are gathered."""
 
     @staticmethod
-    def parse_values_from_connection_kwargs(connection: Any, kwargs: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG004
+    def parse_values_from_connection_kwargs(connection: Any, kwargs: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG004 - Litestar's
         return kwargs
-
-
-def _is_one(provide: Provide) -> bool:
-    """Whether a dependency is always the same object, whatever the request."""
-    return not provide.parsed_fn_signature.parameters
 
 
 def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -136,10 +136,10 @@ class HistoryController(OrderedController):
         limit: Annotated[int, QueryParameter(ge=1, le=200, description="Page size, at most 200.")] = 50,
         operation_type: FromQuery[OperationType | None] = None,
         since: Annotated[
-            str | None, QueryParameter(description="Only from this instant on.", schema_extra=INSTANT)
+            str | None, QueryParameter(description="Only transactions at or after this instant.", schema_extra=INSTANT)
         ] = None,
         until: Annotated[
-            str | None, QueryParameter(description="Only before this instant.", schema_extra=INSTANT)
+            str | None, QueryParameter(description="Only transactions before this instant.", schema_extra=INSTANT)
         ] = None,
         cursor: Annotated[
             str | None, QueryParameter(description="The cursor in the previous page's `Link` header.")

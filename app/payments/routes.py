@@ -38,31 +38,31 @@ _ANY = (
     *(RateLimited, Overloaded, DatabaseUnavailable),
 )
 _SENDING = (InsufficientFunds, WalletBlocked)
-_SENT = "The transaction. `balance_after` is your wallet's balance."
+_SENT = "The transaction. `balance_after` is your wallet's balance right after it, before any fee."
 
 
 class DepositOrWithdraw(Struct, frozen=True, kw_only=True):
     """An amount in the wallet's currency."""
 
-    payments: ClassVar[int] = 1
+    payment_count: ClassVar[int] = 1
 
     amount: Raw
 
     def deposit(self, by: Initiator) -> Deposit:
-        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
-        amount = amount_field(self.amount)
-        return Deposit(id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, amount=amount, key=by.key)
+        """The order for the bank. Raises `WalletNotFound`, or `ValidationFailed` for what is no amount."""
+        wallet_id, amount = by.wallet_id, amount_field(self.amount)
+        return Deposit(id=new_id(), caller_id=by.caller_id, wallet_id=wallet_id, amount=amount, key=by.key)
 
     def withdraw(self, by: Initiator) -> Withdraw:
-        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
-        amount = amount_field(self.amount)
-        return Withdraw(id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, amount=amount, key=by.key)
+        """The order for the bank. Raises `WalletNotFound`, or `ValidationFailed` for what is no amount."""
+        wallet_id, amount = by.wallet_id, amount_field(self.amount)
+        return Withdraw(id=new_id(), caller_id=by.caller_id, wallet_id=wallet_id, amount=amount, key=by.key)
 
 
 class TransferBody(Struct, frozen=True, kw_only=True):
     """An amount in the sender's currency, the ten digits of the wallet that receives it, and what both shall read."""
 
-    payments: ClassVar[int] = 1
+    payment_count: ClassVar[int] = 1
 
     wallet_number: Annotated[PlainText, Meta(max_length=64, examples=["4000000000"])]
     amount: Raw
@@ -73,8 +73,9 @@ class TransferBody(Struct, frozen=True, kw_only=True):
         return Payment(receiver_number=self.wallet_number, amount=amount_field(self.amount), reference=self.reference)
 
     def transfer(self, by: Initiator) -> Transfer:
-        """The order for the bank. Raises `ValidationFailed` for what is no amount."""
-        return transfer_of(self.payment(), id=new_id(), caller_id=by.caller_id, wallet_id=by.wallet_id, key=by.key)
+        """The order for the bank. Raises `WalletNotFound`, or `ValidationFailed` for what is no amount."""
+        wallet_id, payment = by.wallet_id, self.payment()
+        return transfer_of(payment, id=new_id(), caller_id=by.caller_id, wallet_id=wallet_id, key=by.key)
 
 
 class PaymentsController(OrderedController):

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from actors.refusals import FieldError, Refusal
 from app.http.problems import ValidationFailed
 from app.limits.threads import Threads
-from tasks.upkeep import IMAGE_NAME
+from db.tables import IMAGE_NAME
 
 BYTES_MAX = 5 * 1024 * 1024
 SIDE_MAX = 12_000

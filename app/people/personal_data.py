@@ -178,4 +178,4 @@ async def _refuse_money(user_id: UUID, *, lock: bool) -> None:
     rows = await run(f"{statement} FOR NO KEY UPDATE" if lock else statement, user_id)
     full = [f"{row['wallet_number']} ({row['amount']} {row['amount_currency']})" for row in rows if row["amount"]]
     if full:
-        raise PersonError(f"There is money in {', '.join(full)}. Let it be withdrawn or sent first, then erase.")
+        raise PersonError(f"There is still money in {', '.join(full)}. Have it withdrawn or sent elsewhere first.")

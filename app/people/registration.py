@@ -48,25 +48,15 @@ class Registration(Struct, frozen=True, kw_only=True):
     password_hash: str
 
 
-class Registrations:
+class Registrations(Struct, frozen=True, kw_only=True):
     """Starts registrations and finishes them."""
 
-    def __init__(
-        self,
-        *,
-        passwords: Passwords,
-        codes: Codes,
-        limiter: RateLimiter,
-        outbox: Outbox,
-        phone_region: str,
-        development: bool,
-    ) -> None:
-        self._passwords = passwords
-        self._codes = codes
-        self._limiter = limiter
-        self._outbox = outbox
-        self._phone_region = phone_region
-        self._development = development
+    passwords: Passwords
+    codes: Codes
+    limiter: RateLimiter
+    outbox: Outbox
+    phone_region: str
+    development: bool
 
     async def start(self, *, email: str, phone: str, password: str, visitor: Visitor) -> AwaitedCode:
         """
@@ -75,36 +65,36 @@ class Registrations:
         Where the email or the phone is taken, answer and work are the same, but the owners get a notice, and no code
         is right: whoever asks does not learn who has an account.
         """
-        email = email_address(email, development=self._development)
-        phone = phone_number(phone, region=self._phone_region)
-        await self._passwords.checked(
-            check_new_password, password, field="password", email=email, phone_number=phone, region=self._phone_region
+        email = email_address(email, development=self.development)
+        phone = phone_number(phone, region=self.phone_region)
+        await self.passwords.checked(
+            check_new_password, password, field="password", email=email, phone_number=phone, region=self.phone_region
         )
-        await self._limiter.code(email, phone, visitor)
-        password_hash = await self._passwords.hash(password)
+        await self.limiter.code(email, phone, visitor)
+        password_hash = await self.passwords.hash(password)
         registration = Registration(user_id=uuid4(), email=email, phone_number=phone, password_hash=password_hash)
         owners = await owners_of(registration)
         pending = msgspec.json.encode(registration)
         if owners:
-            awaited = await self._codes.open_decoy("registration", pending)
+            awaited = await self.codes.open_decoy("registration", pending)
         else:
-            awaited, code = await self._codes.open("registration", pending)
+            awaited, code = await self.codes.open("registration", pending)
         async with transaction():
             for owner in owners:
-                await self._outbox.owe(
+                await self.outbox.owe(
                     event=f"registration_attempt:{awaited.session_id}:{owner}",
                     template="registration_attempt",
                     user_id=owner,
                 )
             if not owners:
-                await self._outbox.owe(
+                await self.outbox.owe(
                     event=f"registration_code:{awaited.session_id}",
                     template="registration_code",
                     recipient=email,
                     phone_number=phone,
                     code=code,
                 )
-        await self._outbox.hasten()
+        await self.outbox.hasten()
         return awaited
 
     async def finish(self, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
@@ -115,15 +105,15 @@ class Registrations:
             InvalidCode: the code does not confirm this session.
             UserExists: another registration with this email or phone was confirmed first.
         """
-        await self._limiter.verification(visitor)
-        async with self._codes.redeemed("registration", session_id, code) as pending:
+        await self.limiter.verification(visitor)
+        async with self.codes.redeemed("registration", session_id, code) as pending:
             registration = msgspec.json.decode(pending, type=Registration)
             async with transaction():
                 await make_user(registration)
-                await self._outbox.owe(
+                await self.outbox.owe(
                     event=f"welcome:{registration.user_id}", template="welcome", user_id=registration.user_id
                 )
-        await self._outbox.hasten()
+        await self.outbox.hasten()
         # Known without asking: the person exists now, even if the database is lost before it can say so.
         return UserView(
             id=registration.user_id,

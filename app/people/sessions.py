@@ -39,8 +39,7 @@ class SessionsController(OrderedController):
     path = "/users"
     tags = ("Users",)
 
-    # Litestar has an answer of its own, which of two methods on one path names only that which it has met first. It
-    # goes by the alphabet, so the name of this one decides that it counts.
+    # First, since Litestar's own answer to OPTIONS names only the method that it meets first on a path.
     @route("/sessions", http_method="OPTIONS", status_code=204, include_in_schema=False)
     async def allowed_on_sessions(self) -> Response[None]:
         """What may be done with the list."""

@@ -50,14 +50,13 @@ class TokenRevoke(Struct, frozen=True):
     refresh: Refresh
 
 
-class SignIn:
+class SignIn(Struct, frozen=True, kw_only=True):
     """Begins sessions, prolongs them, and ends them by their refresh tokens."""
 
-    def __init__(self, *, tokens: Tokens, passwords: Passwords, limiter: RateLimiter, phone_region: str) -> None:
-        self._tokens = tokens
-        self._passwords = passwords
-        self._limiter = limiter
-        self._phone_region = phone_region
+    tokens: Tokens
+    passwords: Passwords
+    limiter: RateLimiter
+    phone_region: str
 
     async def begin(self, *, phone: str, password: str, visitor: Visitor, device: Device) -> TokenPair:
         """
@@ -66,8 +65,8 @@ class SignIn:
         Raises:
             WrongCredentials: unknown phone, wrong password and somebody who is blocked alike, after the same work.
         """
-        phone = claimed_phone_number(phone, region=self._phone_region)
-        await self._limiter.sign_in(phone, visitor)
+        phone = claimed_phone_number(phone, region=self.phone_region)
+        await self.limiter.sign_in(phone, visitor)
         # Twice where the hash became another one in between: by a change of password, or by a stronger hash of it.
         for _ in range(2):
             found = (
@@ -75,10 +74,10 @@ class SignIn:
                 .where(User.phone_number == phone)
                 .first()
             )
-            matches = await self._passwords.match(found["password_hash"] if found else None, password)
+            matches = await self.passwords.match(found["password_hash"] if found else None, password)
             if not (matches and found) or found["blocked_at"]:
                 raise WrongCredentials()
-            pair = await refresh.begin(self._tokens, found["id"], password_hash=found["password_hash"], device=device)
+            pair = await refresh.begin(self.tokens, found["id"], password_hash=found["password_hash"], device=device)
             if pair:
                 await self._strengthen(found["id"], found["password_hash"], password)
                 return pair
@@ -86,21 +85,21 @@ class SignIn:
 
     async def refresh(self, token: str, *, visitor: Visitor) -> TokenPair:
         """The next pair; refused as `app.auth.refresh.rotate` says."""
-        await self._limiter.refresh(visitor)
-        await self._limiter.refresh_of(self._tokens.read(token, REFRESH).user_id, visitor)
-        return await refresh.rotate(self._tokens, token)
+        await self.limiter.refresh(visitor)
+        await self.limiter.refresh_of(self.tokens.read(token, REFRESH).user_id, visitor)
+        return await refresh.rotate(self.tokens, token)
 
     async def end(self, token: str, *, visitor: Visitor) -> None:
         """End the session that this refresh token is of, if it is of one: whoever asks does not learn which."""
-        await self._limiter.refresh(visitor)
-        await refresh.sign_out(self._tokens, token)
+        await self.limiter.refresh(visitor)
+        await refresh.sign_out(self.tokens, token)
 
     async def _strengthen(self, user_id: UUID, password_hash: str, password: str) -> None:
         """Hash the password anew where that is done with more work by now; nobody's sign-in fails for it."""
         if not is_outdated(password_hash):
             return
         try:
-            stronger = await self._passwords.hash(password)
+            stronger = await self.passwords.hash(password)
             await User.raw(
                 'UPDATE "user" SET password_hash = {} WHERE id = {} AND password_hash = {}',
                 stronger,

@@ -44,7 +44,7 @@ class Crowd(Struct, kw_only=True):
             kind=chosen,
             key=f"{self.prefix}-{next(self._numbers)}",
             holder=holder,
-            payments=[self._payment(chosen, holder) for _ in range(_BULK if chosen == "bulk" else 1)],
+            asks=[self._ask(chosen, holder) for _ in range(_BULK if chosen == "bulk" else 1)],
         )
         self.wishes.append(wish)
         return wish
@@ -86,7 +86,7 @@ class Crowd(Struct, kw_only=True):
                 return
             await asyncio.sleep(_PAUSES[min(wish.sent, len(_PAUSES)) - 1])
 
-    def _payment(self, kind: Kind, holder: Holder) -> Ask:
+    def _ask(self, kind: Kind, holder: Holder) -> Ask:
         amount = Decimal(self.chance.randint(1, _DEPOSIT if kind == "deposit" else _REST)) / 100
         if kind in ("deposit", "withdraw"):
             return Ask(amount=amount)

@@ -23,7 +23,7 @@ from app.auth.tokens import Lifetimes, Tokens
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
 from app.wallets.opening import open_wallet
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from db.engine import engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
@@ -125,7 +125,7 @@ async def settle(people: int, environment: dict[str, str], chance: Random) -> li
     for number in range(people):
         user = User(email=f"person-{number}@example.com", phone_number=f"+7700{number:07d}", password_hash="!")
         await user.save()
-        for currency in CODES:
+        for currency in CURRENCIES:
             wallet = await open_wallet(user.id, name="Proof", currency=currency)
             due_at = datetime.now(UTC) - _FEES_OWED * FEE_PERIOD + timedelta(seconds=chance.randrange(3600))
             await Wallet.update({Wallet.fee_due_at: due_at}).where(Wallet.id == wallet.id)

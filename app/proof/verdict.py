@@ -53,7 +53,7 @@ async def judge_doubts(wishes: Sequence[Wish], acts: Sequence[Act]) -> Verdict:
     somebody is in doubt about, each at most once. What was put off with "nothing has happened" is in no doubt.
     """
     told = {id for wish in wishes for id in wish.made} | {act.made for act in acts}
-    doubted = Counter(wish.movement(payment) for wish in wishes if wish.in_doubt for payment in wish.payments)
+    doubted = Counter(wish.movement(ask) for wish in wishes if wish.in_doubt for ask in wish.asks)
     doubted.update(act.adjustment for act in acts if act.in_doubt and act.kind == "adjust")
     undone = {act.transaction_id for act in acts if act.kind == "reverse" and (act.in_doubt or act.undone_already)}
     verdict = Verdict()

@@ -48,7 +48,7 @@ class Wish(Struct, kw_only=True):
     kind: Kind
     key: str
     holder: Holder
-    payments: list[Ask]
+    asks: list[Ask]
     sent: int = 0
     broken: int = 0  # sent, and no answer came, or one that does not know
     put_off: int = 0  # answered 503: come back later
@@ -65,8 +65,8 @@ class Wish(Struct, kw_only=True):
     def body(self) -> dict[str, Any]:
         """The request's JSON."""
         if self.kind == "bulk":
-            return {"transfers": [payment.body for payment in self.payments]}
-        return self.payments[0].body
+            return {"transfers": [ask.body for ask in self.asks]}
+        return self.asks[0].body
 
     @property
     def in_doubt(self) -> bool:
@@ -79,19 +79,19 @@ class Wish(Struct, kw_only=True):
             answers = [(item["status"], item.get("transaction") or item["problem"]) for item in body["transfers"]]
         else:
             answers = [(status, body)]
-        for (outcome, said), payment in zip(answers, self.payments, strict=False):
+        for (outcome, said), ask in zip(answers, self.asks, strict=False):
             if outcome == 201:
-                self.made[UUID(said["id"])] = payment
+                self.made[UUID(said["id"])] = ask
             else:
                 self.codes.append(str(said.get("code", outcome)))
         self.state = "made" if self.made else "refused"
 
-    def movement(self, payment: Ask) -> Movement:
-        """What the transaction of a payment that was made must say."""
+    def movement(self, ask: Ask) -> Movement:
+        """What the transaction must say if it was made."""
         mine = self.holder.wallet_id
         if self.kind == "deposit":
-            return Movement("DEPOSIT", payment.amount, None, mine)
+            return Movement("DEPOSIT", ask.amount, None, mine)
         if self.kind == "withdraw":
-            return Movement("WITHDRAW", payment.amount, mine, None)
-        assert payment.receiver
-        return Movement("TRANSFER", payment.amount, mine, payment.receiver.wallet_id)
+            return Movement("WITHDRAW", ask.amount, mine, None)
+        assert ask.receiver
+        return Movement("TRANSFER", ask.amount, mine, ask.receiver.wallet_id)

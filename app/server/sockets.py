@@ -1,4 +1,4 @@
-"""One HTTP process: a socket, the application behind it, and an end when its supervisor ends."""
+"""Listening sockets, and what is configured of HTTP."""
 
 import errno
 import socket

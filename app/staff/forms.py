@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from actors.orders import StaffMember
 from db.engine import UNAVAILABLE
-from db.transaction import IN_DOUBT, CommitInDoubt
+from db.transaction import CommitInDoubt
 
 
 def _printable(text: str) -> str:
@@ -51,8 +51,8 @@ def database_trouble_in_words() -> Iterator[None]:
     """
     try:
         yield
-    except CommitInDoubt:
-        raise ValueError(IN_DOUBT) from None
+    except CommitInDoubt as error:
+        raise ValueError(str(error)) from None
     except UNAVAILABLE:
         raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
 

@@ -16,6 +16,7 @@ from app.http.problems import ValidationFailed
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
 from app.people.contacts import email_address
+from app.people.fields import PASSWORD_LENGTH_MAX
 from app.people.passwords.policy import STAFF_LENGTH_MIN, staff_weakness
 from db.errors import ReadableError
 
@@ -41,6 +42,7 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
     """`admin` may look, `superuser` may act as well. An inactive login gets nowhere, at once."""
 
     _min_password_length = STAFF_LENGTH_MIN
+    _max_password_length = PASSWORD_LENGTH_MAX
 
     @classmethod
     async def login(cls, username: str, password: str) -> int | None:

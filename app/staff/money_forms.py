@@ -78,7 +78,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
             ),
         )
         assert receipt.transaction
-        again = "It was done before under this reference. " if receipt.replayed else ""
+        again = "This was already done under this reference. " if receipt.replayed else ""
         return f"{again}The balance was then {receipt.balance_after}. Transaction {receipt.transaction.id}."
 
     async def freeze(request: Request, form: FreezeForm) -> str:
@@ -107,7 +107,11 @@ def money_forms(bank: Bank) -> list[FormConfig]:
 
     return [
         form_config(
-            "Adjust a balance", AdjustForm, adjust, "Credit or debit a wallet against the adjustments' account.", GROUP
+            "Adjust a balance",
+            AdjustForm,
+            adjust,
+            "Credit or debit a wallet. The other side is the system wallet `adjustments`.",
+            GROUP,
         ),
         form_config(
             "Freeze a wallet", FreezeForm, freeze, "Stop all money in and out until the wallet is unfrozen.", GROUP

@@ -52,7 +52,7 @@ class WalletsController(OrderedController):
         responses=problems(*BAD_BODY, WalletExists, *SIGNED_OUT, DatabaseUnavailable),
     )
     async def create_wallet(self, caller: NamedDependency[Caller], data: JSONBody[CreateWallet]) -> WalletView:
-        """Described above, since the currencies are."""
+        """See `description`, which names the currencies."""
         return await open_wallet(caller.user_id, name=data.name.strip(), currency=data.amount_currency)
 
     @get(
@@ -72,7 +72,7 @@ class WalletsController(OrderedController):
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def get_wallet(self, caller: NamedDependency[Caller], id: WalletId) -> WalletView:
-        """Returns one of your wallets: its balance, and whether it can send."""
+        """Returns one of your wallets: its balance, and whether it is blocked for an unpaid fee."""
         return await wallet_of(caller.user_id, wallet_id_in(id))
 
     @patch(

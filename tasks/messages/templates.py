@@ -17,7 +17,7 @@ Template = Literal[
 
 CODE_LIFETIME_SECONDS = 300
 _MINUTES = CODE_LIFETIME_SECONDS // 60
-_NEVER_TELL = "Never tell this code to anyone: we will not ask for it."
+_NEVER_TELL = "Never share this code: we will never ask you for it."
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -52,17 +52,17 @@ def _letter(subject: str, *paragraphs: str, short: str = "") -> Letter:
 def _welcome(_params: Mapping[str, str]) -> Letter:
     return _letter(
         "Welcome to Wallet",
-        "your account is ready. Create a wallet, deposit money and send it to any other wallet by its number.",
-        "If this was not you, someone has registered with your address: write to our support.",
+        "Your account is ready. Open a wallet, deposit money and send it to any other wallet by its number.",
+        "If this wasn't you, someone registered with your email address: please contact support.",
     )
 
 
 def _registration_code(params: Mapping[str, str]) -> Letter:
     return _letter(
         "Confirm your registration",
-        f"your code is {params['code']}. It is valid for {_MINUTES} minutes.",
+        f"Thank you for registering: your code is {params['code']}. It is valid for {_MINUTES} minutes.",
         _NEVER_TELL,
-        "If you did not want to register, ignore this message: nothing happens without the code.",
+        "If you didn't try to register, ignore this email: nothing happens without the code.",
         short=f"Wallet: your registration code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
     )
 
@@ -70,37 +70,38 @@ def _registration_code(params: Mapping[str, str]) -> Letter:
 def _registration_attempt(_params: Mapping[str, str]) -> Letter:
     return _letter(
         "Someone tried to register with your details",
-        "someone tried to register an account with your email address or your phone number. You have an account"
-        " already, so no other was made and nothing has changed.",
-        "If it was you, simply sign in. If it was not you, there is nothing to do.",
+        "Someone tried to register with your email address or phone number. You already have an account, so no new one"
+        " was created and nothing has changed.",
+        "If it was you, just sign in. If not, you don't need to do anything.",
     )
 
 
 def _password_code(params: Mapping[str, str]) -> Letter:
     return _letter(
         "Confirm your new password",
-        f"your code is {params['code']}. It is valid for {_MINUTES} minutes.",
+        f"You asked for a new password: your code is {params['code']}. It is valid for {_MINUTES} minutes.",
         _NEVER_TELL,
-        "If you did not ask for a new password, someone knows your present one: sign in and change it.",
-        short=f"Wallet: your code for a new password is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+        "If you didn't ask for it, someone knows your current password: sign in and change it now.",
+        short=f"Wallet: your new password code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
     )
 
 
 def _reset_code(params: Mapping[str, str]) -> Letter:
     return _letter(
         "Set a new password",
-        f"your code is {params['code']}. It is valid for {_MINUTES} minutes, and with it you choose a new password.",
+        f"You asked to reset your password: your code is {params['code']}. Use it within {_MINUTES} minutes to choose a"
+        " new password.",
         _NEVER_TELL,
-        "If you did not forget your password, ignore this message: nothing happens without the code.",
-        short=f"Wallet: your code for a reset is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+        "If you didn't ask for this, ignore this email: nothing happens without the code.",
+        short=f"Wallet: your password reset code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
     )
 
 
 def _password_changed(_params: Mapping[str, str]) -> Letter:
     return _letter(
         "Your password was changed",
-        "the password of your account was changed just now.",
-        "If this was not you, write to our support at once.",
+        "The password of your account has just been changed.",
+        "If this wasn't you, contact support at once.",
     )
 
 
@@ -108,10 +109,10 @@ def _wallet_blocked(params: Mapping[str, str]) -> Letter:
     number = params["wallet_number"]
     return _letter(
         f"Your wallet {number} is blocked",
-        f"the monthly fee of {params['amount']} {params['currency']} could not be taken from your wallet {number}:"
-        " it holds too little.",
-        "It still receives money but sends none. As soon as it has received enough, the fee is taken and the wallet"
-        " is unblocked by itself. No further fees are charged until then.",
+        f"We could not take the monthly fee of {params['amount']} {params['currency']} from your wallet {number}: its"
+        " balance is too low.",
+        "It can still receive money, but can't send any. Once the balance covers the fee, we take it and unblock the"
+        " wallet automatically. No further fees add up until then.",
     )
 
 

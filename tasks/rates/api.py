@@ -10,7 +10,7 @@ from msgspec import Struct, defstruct
 from msgspec.structs import asdict
 
 from actors.money import RATE_STEP
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from tasks import outgoing
 
 KEYED_URL = "https://v6.exchangerate-api.com"
@@ -48,7 +48,7 @@ class SourceFault(Exception):
 
 
 # A member for each of our currencies: the other hundred and fifty of the answer are not even looked at.
-_Prices = defstruct("_Prices", [(code, Decimal) for code in CODES])
+_Prices = defstruct("_Prices", [(code, Decimal) for code in CURRENCIES])
 
 
 class _Published(Struct):

@@ -11,7 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from actors.money import Rates
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from db.tables import ExchangeRate
 from db.transaction import run
 from tasks.rates.api import Quote
@@ -113,7 +113,7 @@ async def record(quote: Quote) -> None:
         as_of=quote.as_of,
         valid_until=datetime.max.replace(tzinfo=UTC),
     )
-    pairs = [pair for pair in permutations(CODES, 2) if rates.know(*pair)]
+    pairs = [pair for pair in permutations(CURRENCIES, 2) if rates.know(*pair)]
     await ExchangeRate.raw(
         "INSERT INTO exchange_rate (base, quote, rate, source, as_of)"
         " SELECT base, quote, rate, {}, {}"

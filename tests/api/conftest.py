@@ -61,7 +61,7 @@ async def ben(join: Join) -> Member:
 
 @pytest.fixture
 def fees(app: Litestar) -> FeeDay:
-    """What charges the fees that are due, as the worker does every hour."""
+    """What charges the fees that are due, as the worker does every five minutes."""
     return FeeDay(app)
 
 

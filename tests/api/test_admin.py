@@ -16,7 +16,7 @@ from app.staff.admin_tables import TABLES
 from app.staff.logins import StaffError, change_login, create_login
 from db import tables
 from db.tables import IdempotencyKey, Message, StaffAction, User
-from tests.helpers.staff import PASSWORD, Staff, sign_in, signed_in
+from tests.helpers.staff import STAFF_PASSWORD, Staff, sign_in, signed_in
 from tests.helpers.users import Person, register
 
 NAMES = [config.table_class._meta.tablename for config in TABLES]
@@ -272,8 +272,8 @@ async def test_a_huge_body_is_refused_before_anybody_is_known(app: Litestar, cli
         ("ayan", "Password123456", "too easy to guess"),
         ("ayan", "123456789012", "too easy to guess"),
         ("ayan", "correct horse \udcff\udcfe", "UTF-8"),
-        ("a", PASSWORD, "3 to 100 printable"),
-        ("ay\x00an", PASSWORD, "3 to 100 printable"),
+        ("a", STAFF_PASSWORD, "3 to 100 printable"),
+        ("ay\x00an", STAFF_PASSWORD, "3 to 100 printable"),
     ],
 )
 async def test_a_weak_login_is_not_made(database: str, username: str, password: str, sentence: str) -> None:
@@ -282,9 +282,9 @@ async def test_a_weak_login_is_not_made(database: str, username: str, password: 
 
 
 async def test_a_taken_name_or_email_is_told_in_a_sentence(database: str) -> None:
-    await create_login(username="ayan", email="ayan@example.com", password=PASSWORD, operator=True)
+    await create_login(username="ayan", email="ayan@example.com", password=STAFF_PASSWORD, operator=True)
     for username, email in (("ayan", "other@example.com"), ("other", "ayan@example.com")):
         with pytest.raises(StaffError, match="already"):
-            await create_login(username=username, email=email, password=PASSWORD, operator=False)
+            await create_login(username=username, email=email, password=STAFF_PASSWORD, operator=False)
     with pytest.raises(StaffError, match="no login named"):
         await change_login("nobody", active=True)

@@ -5,7 +5,7 @@ from litestar import Litestar
 
 from app.settings import Settings
 from tests.helpers.production import ADDRESS, in_production
-from tests.helpers.staff import PASSWORD, sign_in, signed_in
+from tests.helpers.staff import STAFF_PASSWORD, sign_in, signed_in
 
 
 @pytest.fixture
@@ -31,6 +31,6 @@ async def test_cookies_are_secure_and_a_request_from_another_site_is_refused(app
             answer = await staff.client.post("/admin/api/forms/freeze-a-wallet/", json=form, headers=sent)
             assert answer.status_code == status, (origin, answer.text)
         # The other way round: whoever is lured into a sign-in from elsewhere.
-        login = {"username": "ayan", "password": PASSWORD}
+        login = {"username": "ayan", "password": STAFF_PASSWORD}
         evil = headers | {"Referer": "https://evil.example/"}
         assert (await staff.client.post("/admin/public/login/", json=login, headers=evil)).status_code == 403

@@ -14,9 +14,9 @@ from app.people.lookup import PersonError
 from app.proof.cable import Cable, Fault
 from app.settings import Settings
 from db.tables import StaffAction
-from db.transaction import IN_DOUBT
+from db.transaction import CommitInDoubt
 from tests.helpers.staff import signed_in
-from tests.helpers.tokens import alive, refresh, refused, sign_in
+from tests.helpers.tokens import alive, bearer_refusal, refresh, sign_in
 from tests.helpers.users import Member, register
 from tests.helpers.wallet_processes import run_wallet
 
@@ -35,7 +35,7 @@ async def test_a_blocked_person_gets_in_nowhere_until_unblocked(
     assert not (await block(PHONE, reason="again", staff=STAFF, phone_region="KZ")).changed
     await app.state.revocations.catch_up()
     assert not await alive(client, ann.tokens)
-    assert refused(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
     unknown, blocked = await sign_in(client, "+77010000000"), await sign_in(client, PHONE)
     assert (blocked.status_code, blocked.json()) == (unknown.status_code, unknown.json())
     assert (await sender.send("5", number)).status_code == 201
@@ -104,7 +104,7 @@ class TestInDoubt:
                 with monkeypatch.context() as hasty:
                     hasty.setattr("db.transaction.COMMIT_SECONDS", 2)
                     status, said = await vera.form(form, person=PHONE, reason="stolen phone")
-                assert (status, said) == (422, IN_DOUBT)
+                assert (status, said) == (422, str(CommitInDoubt()))
                 assert (line.commits, line.faults) == (commits + 1, [])
                 status, said = await vera.form(form, person=PHONE, reason="stolen phone")
                 expected = unchanged if happened else done
@@ -122,7 +122,7 @@ class TestInDoubt:
 
         line.faults = ["unanswered"]
         done = await run()
-        assert (done.returncode, done.stderr) == (1, f"Error: {IN_DOUBT}\n")
+        assert (done.returncode, done.stderr) == (1, f"Error: {CommitInDoubt()}\n")
         assert (await run()).stdout.startswith(f"{ann.user['id']} is blocked already.")
 
 

@@ -66,12 +66,9 @@ class TestReady:
         assert ready["checks"] == before
 
 
+@pytest.mark.impatient
 class TestWithoutRedis:
     """Nobody listens there."""
-
-    @pytest.fixture
-    def patience(self) -> None:
-        """Nobody will come: it is not waited for any longer than in life."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

@@ -55,14 +55,14 @@ def webp_bomb() -> bytes:
     return b"RIFF" + (len(frame) + 12).to_bytes(4, "little") + b"WEBPVP8 " + len(frame).to_bytes(4, "little") + frame
 
 
-async def upload(
+async def upload_as(
     client: httpx.AsyncClient, person: Member, content: bytes, name: str = "me.png", media_type: str = "image/png"
 ) -> httpx.Response:
     files = {"profile_image": (name, content, media_type)}
     return await client.patch("/users/update/", files=files, headers=person.headers)
 
 
-def kept(settings: Settings) -> list[Path]:
+def everything_kept(settings: Settings) -> list[Path]:
     folder = Path(settings.media_folder)
     return sorted(folder.rglob("*")) if folder.exists() else []
 
@@ -72,7 +72,7 @@ def kept(settings: Settings) -> list[Path]:
 async def test_of_a_file_that_is_two_things_the_picture_is_kept(
     client: httpx.AsyncClient, ann: Member, form: str, other: bytes
 ) -> None:
-    answer = await upload(client, ann, picture(form) + other)
+    answer = await upload_as(client, ann, picture(form) + other)
     assert answer.status_code == 200, answer.text
     image = await client.get(answer.json()["profile_image"])
     assert image.headers["Content-Type"] == f"image/{form.lower()}"
@@ -87,15 +87,15 @@ async def test_of_a_file_that_is_two_things_the_picture_is_kept(
 async def test_a_picture_that_would_be_huge_is_refused(
     client: httpx.AsyncClient, ann: Member, settings: Settings, bomb: bytes
 ) -> None:
-    answer = await upload(client, ann, bomb)
+    answer = await upload_as(client, ann, bomb)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "profile_image")
-    assert kept(settings) == []
+    assert everything_kept(settings) == []
 
 
 async def test_a_comment_that_unpacks_to_more_than_the_picture_is_not_kept(
     client: httpx.AsyncClient, ann: Member
 ) -> None:
-    answer = await upload(client, ann, text_bomb())
+    answer = await upload_as(client, ann, text_bomb())
     if answer.status_code == 200:
         assert len((await client.get(answer.json()["profile_image"])).content) < 5_000
     else:
@@ -115,8 +115,8 @@ async def test_a_comment_that_unpacks_to_more_than_the_picture_is_not_kept(
 async def test_what_calls_itself_a_picture_is_looked_at(
     client: httpx.AsyncClient, ann: Member, settings: Settings, content: bytes, media_type: str
 ) -> None:
-    assert (await upload(client, ann, content, media_type=media_type)).status_code == 400
-    assert kept(settings) == []
+    assert (await upload_as(client, ann, content, media_type=media_type)).status_code == 400
+    assert everything_kept(settings) == []
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ async def test_what_calls_itself_a_picture_is_looked_at(
 async def test_the_name_of_a_file_decides_nothing(
     client: httpx.AsyncClient, ann: Member, settings: Settings, name: str
 ) -> None:
-    answer = await upload(client, ann, picture("PNG"), name=name, media_type="text/html")
+    answer = await upload_as(client, ann, picture("PNG"), name=name, media_type="text/html")
     assert answer.status_code == 200, answer.text
-    (file,) = kept(settings)
+    (file,) = everything_kept(settings)
     assert file.parent == Path(settings.media_folder)
     assert len(file.name) == 36
     assert file.suffix == ".png"
@@ -163,4 +163,4 @@ async def test_forms_that_were_made_to_hurt(
     after = (await client.get("/users/", headers=ann.headers)).json()
     assert after == before | {"first_name": after["first_name"]}
     assert len(after["first_name"]) <= 1
-    assert kept(settings) == []
+    assert everything_kept(settings) == []

@@ -1,7 +1,7 @@
 """Large bodies that take their time hold memory: so much of it and no more, and nobody all of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -11,6 +11,7 @@ from app.limits import bodies as large_bodies
 from app.limits.bodies import PERSON_BYTES_MAX, LargeBodies
 from app.payments.bulk import BULK_BODY_MAX_BYTES
 from tests.helpers.users import OpenWallet, Person, register
+from tests.helpers.waiting import until
 
 MEBIBYTE = 1024 * 1024
 BULKS = PERSON_BYTES_MAX // BULK_BODY_MAX_BYTES
@@ -51,12 +52,6 @@ class Slow:
         self.asked.append(asyncio.create_task(request))
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110  somebody else's state
-            await asyncio.sleep(0.001)
-
-
 async def bulk(of: OpenWallet, to: OpenWallet, *, padding: int = 0) -> httpx.Response:
     """One transfer, in a body that says how large it is."""
     body = b'{"transfers": [{"wallet_number": "%b", "amount": "1"}]%b}' % (to.number.encode(), b" " * padding)
@@ -64,7 +59,7 @@ async def bulk(of: OpenWallet, to: OpenWallet, *, padding: int = 0) -> httpx.Res
     return await of.owner.request("POST", path, content=body, headers=JSON)
 
 
-def refused(answer: httpx.Response) -> bool:
+def no_room(answer: httpx.Response) -> bool:
     return (answer.status_code, answer.headers.get("Retry-After")) == (503, "1") and answer.json()[
         "code"
     ] == "overloaded"
@@ -75,7 +70,7 @@ async def test_one_person_does_not_get_all_of_it(room: LargeBodies, alice: OpenW
     for _ in range(BULKS):
         slow.ask(alice.owner, f"/users/wallets/{alice.id}/transfers")
     await until(lambda: room._bytes_of.total() == BULKS * BULK_BODY_MAX_BYTES)
-    assert refused(await bulk(alice, bob, padding=BULK_BODY_MAX_BYTES - 1_000))
+    assert no_room(await bulk(alice, bob, padding=BULK_BODY_MAX_BYTES - 1_000))
     assert (await bulk(alice, bob, padding=60_000)).status_code == 201, "what is no larger than others is read"
     assert (await bulk(bob, alice, padding=MEBIBYTE)).status_code == 201, "there is room for others"
     slow.end.set()
@@ -91,7 +86,7 @@ async def test_all_together_do_not_get_more_than_there_is(
     slow = Slow()
     slow.ask(alice.owner, f"/users/wallets/{alice.id}/transfers")
     await until(lambda: bool(room._bytes_of))
-    assert refused(await bulk(bob, alice, padding=MEBIBYTE + 200_000))
+    assert no_room(await bulk(bob, alice, padding=MEBIBYTE + 200_000))
     assert (await bulk(bob, alice, padding=MEBIBYTE - 200_000)).status_code == 201
     slow.asked[0].cancel()
     await asyncio.wait(slow.asked)
@@ -108,7 +103,7 @@ async def test_images_are_large_too(room: LargeBodies, alice: OpenWallet) -> Non
     names = [form % b"first_name", form % (b"first_name" + b" " * 2 * MEBIBYTE)]
     answers = [await alice.owner.request("PATCH", "/users/update", content=body, headers=FORM) for body in names]
     assert answers[0].status_code == 200
-    assert refused(answers[1])
+    assert no_room(answers[1])
     slow.end.set()
     assert 503 not in {answer.status_code for answer in await asyncio.gather(*slow.asked)}
     assert room._bytes_of == {}

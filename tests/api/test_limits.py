@@ -15,13 +15,10 @@ from app.limits.requests import RateLimits
 from app.settings import Settings
 from tests.helpers.production import ADDRESS, in_production
 from tests.helpers.staff import sign_in as staff_sign_in_to
+from tests.helpers.tokens import sign_in
 from tests.helpers.users import PASSWORD, CodeOf, Join, Member
 
 Three = Callable[[str], Awaitable[list[httpx.Response]]]
-
-
-async def sign_in(client: httpx.AsyncClient, phone_number: str, password: str = PASSWORD) -> httpx.Response:
-    return await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
 
 
 class TestLimits:
@@ -228,12 +225,9 @@ class TestWhatIsLeft:
         assert answer.headers["RateLimit-Policy"] == '"refreshes-per-user";q=2;w=900'
 
 
+@pytest.mark.impatient
 class TestWithoutRedis:
     """Signing in needs PostgreSQL alone; codes can't be had."""
-
-    @pytest.fixture
-    def patience(self) -> None:
-        """Nobody will come: it is not waited for any longer than in life."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

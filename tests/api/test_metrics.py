@@ -142,12 +142,9 @@ class TestWithRates:
         assert told["wallet_rate_age_seconds", ""] >= 0
 
 
+@pytest.mark.impatient
 class TestWithoutRedis:
     """Nobody listens there."""
-
-    @pytest.fixture
-    def patience(self) -> None:
-        """Nobody will come: it is not waited for any longer than in life."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

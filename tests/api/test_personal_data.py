@@ -36,10 +36,6 @@ async def zhanar(join: Join, client: httpx.AsyncClient) -> Member:
     return member
 
 
-async def wallet_of(member: Member, client: httpx.AsyncClient) -> OpenWallet:
-    return await member.open_wallet()
-
-
 async def rename(wallet: OpenWallet) -> httpx.Response:
     return await wallet.owner.request("PATCH", f"/users/wallets/{wallet.id}/update/", json={"name": FIRST})
 
@@ -69,7 +65,7 @@ async def found(settings: Settings, text: str) -> list[str]:
 async def test_nothing_is_left_but_the_ledger(
     client: httpx.AsyncClient, zhanar: Member, ben: Member, settings: Settings, join: Join
 ) -> None:
-    wallet, other = await wallet_of(zhanar, client), await wallet_of(ben, client)
+    wallet, other = await zhanar.open_wallet(), await ben.open_wallet()
     assert (await rename(wallet)).status_code == 200
     assert (await wallet.deposit("50.00", key=f"top up of {FIRST}")).status_code == 201
     with pytest.raises(PersonError, match=rf"money in {wallet.number} \(50\.00 KZT\)"):
@@ -125,7 +121,7 @@ async def test_a_code_that_was_asked_for_before_resets_nothing(
 async def test_an_export_has_everything_and_no_secret(
     client: httpx.AsyncClient, zhanar: Member, ben: Member, settings: Settings, tmp_path: Path, code_of: CodeOf
 ) -> None:
-    wallet, other = await wallet_of(zhanar, client), await wallet_of(ben, client)
+    wallet, other = await zhanar.open_wallet(), await ben.open_wallet()
     await wallet.deposit("50.00", key="a key")
     await wallet.send("20.00", other, reference="for the tea")
     path = tmp_path / "zhanar.json"
@@ -172,7 +168,7 @@ def test_every_column_is_in_the_export_or_left_out_on_purpose(
 async def test_the_commands_export_erase_and_prove_the_books(
     client: httpx.AsyncClient, zhanar: Member, settings: Settings, tmp_path: Path
 ) -> None:
-    await wallet_of(zhanar, client)
+    await zhanar.open_wallet()
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         variables = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}

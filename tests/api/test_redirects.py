@@ -5,7 +5,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from litestar import Litestar
 
-from tests.helpers.staff import PASSWORD, sign_in, signed_in
+from tests.helpers.staff import STAFF_PASSWORD, sign_in, signed_in
 
 EVIL = ("//evil.test", "/\\evil.test", "\\\\evil.test", "https:evil.test", "https://evil.test", "%2f%2fevil.test")
 EVIL_PATHS = (
@@ -43,7 +43,7 @@ async def test_no_sign_in_redirects_elsewhere(app: Litestar) -> None:
         for evil in EVIL:
             for name in ("next", "redirect_to", "next_url"):
                 for path in ("login", "logout"):
-                    body = {"username": "ayan", "password": PASSWORD, name: evil}
+                    body = {"username": "ayan", "password": STAFF_PASSWORD, name: evil}
                     answer = await staff.client.post(
                         f"/admin/public/{path}/", params={name: evil}, json=body, headers=token
                     )

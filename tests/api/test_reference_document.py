@@ -15,8 +15,9 @@ from msgspec import Struct
 from app.settings import Settings
 from tests.helpers.prices import publish_rates
 from tests.helpers.refusals import refusal
-from tests.helpers.users import CodeOf, Join, Member
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, RealServer, run_wallet, server
+from tests.helpers.users import CodeOf, Join, Json, Member
+from tests.helpers.waiting import GIVE_UP_SECONDS
+from tests.helpers.wallet_processes import RealServer, run_wallet, server
 
 ROUTES = {
     ("GET", "/users/"): 200,
@@ -60,8 +61,6 @@ TRANSACTION = {
 USER = {"id", "email", "phone_number", "first_name", "last_name", "profile_image", "wallets"}
 
 EVE = {"email": "eve@example.com", "phone_number": "+77771112233", "password": "a password of Eve's"}
-
-Json = dict[str, Any]
 
 
 class Walk(Struct, frozen=True):
@@ -242,7 +241,7 @@ class TestServed:
     def test_two_people_register_by_mail_and_send_money_across_currencies(
         self, served: RealServer, folder: Path
     ) -> None:
-        with httpx.Client(base_url=served.url, timeout=PATIENCE_SECONDS) as client:
+        with httpx.Client(base_url=served.url, timeout=GIVE_UP_SECONDS) as client:
             ann, ben = (registered(client, name) for name in ("ann", "ben"))
             wait_for_rates(client)
             tenge = opened(client, ann, "KZT")
@@ -274,7 +273,7 @@ def registered(client: httpx.Client, name: str) -> dict[str, str]:
     body = {"email": f"{name}@example.com", "phone_number": digits, "password": "a password of some length"}
     session = client.post("/users/create/", json=body)
     assert session.status_code == 201, session.text
-    (mail,) = eventually(
+    (mail,) = first_answer(
         lambda: client.get("/dev/mailbox/", params={"to": body["email"]}, headers={"Accept": "application/json"}).json()
     )
     assert mail["to"] == body["email"]
@@ -297,12 +296,12 @@ def opened(client: httpx.Client, headers: dict[str, str], currency: str) -> Json
 
 def wait_for_rates(client: httpx.Client) -> None:
     """The worker publishes the first ones when it comes up, and each process looks every few seconds."""
-    eventually(lambda: client.get("/health/ready").json()["checks"]["rates"]["status"] == "ok")
+    first_answer(lambda: client.get("/health/ready").json()["checks"]["rates"]["status"] == "ok")
 
 
-def eventually(question: Any) -> Any:
+def first_answer(question: Any) -> Any:
     """The first answer that is not empty."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + GIVE_UP_SECONDS
     while not (answer := question()):
         assert time.monotonic() < give_up_at, "it never came"
         time.sleep(0.05)

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from db.engine import engine
 from db.tables import RefreshToken
-from tests.helpers.tokens import alive, make_older, refresh, refused, sign_in
+from tests.helpers.tokens import alive, bearer_refusal, make_older, refresh, sign_in
 from tests.helpers.users import Json, Member
 
 PHONE = "+77011234567"
@@ -111,7 +111,7 @@ async def test_sign_out_answers_alike_whatever_the_token_is(
     ]
     assert {(answer.status_code, answer.content) for answer in answers} == {(204, b"")}
     assert not await alive(client, second)  # the fourth was spent, and its session has ended all the same
-    assert refused(await refresh(client, second["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, second["refresh"])) == (401, "token_invalid")
 
 
 async def test_an_expired_refresh_token_still_signs_out(
@@ -120,7 +120,7 @@ async def test_an_expired_refresh_token_still_signs_out(
     with monkeypatch.context() as patch:
         patch.setattr("app.auth.tokens.time", lambda: time() - 15 * 86400)
         old = (await sign_in(client, PHONE)).json()
-    assert refused(await refresh(client, old["refresh"])) == (401, "token_expired")
+    assert bearer_refusal(await refresh(client, old["refresh"])) == (401, "token_expired")
     assert (await sign_out(client, old["refresh"])).status_code == 204
     assert await RefreshToken.count().where(RefreshToken.revoked_at.is_not_null()) == 1
 
@@ -138,7 +138,7 @@ async def test_a_spent_token_seen_again_ends_the_access_tokens_too(client: httpx
     second = (await refresh(client, ann.tokens["refresh"])).json()
     assert await alive(client, second)
     await make_older(ann.tokens["refresh"], seconds=11)
-    assert refused(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
     assert not await alive(client, second)
 
 

@@ -12,7 +12,7 @@ from litestar import Litestar
 from app.auth.tokens import Tokens
 from app.settings import Settings
 from db.tables import RefreshToken
-from tests.helpers.tokens import make_older, profile, refresh, refused, sign_in
+from tests.helpers.tokens import bearer_refusal, make_older, profile, refresh, sign_in
 from tests.helpers.users import Member
 
 
@@ -33,15 +33,15 @@ async def test_an_unknown_phone_and_a_wrong_password_are_answered_alike(client: 
     known = await sign_in(client, "+77011234567", "not the password")
     unknown = await sign_in(client, "+77010000000", "not the password")
     impossible = await sign_in(client, "+70000000000", "not the password")
-    assert refused(known) == refused(unknown) == refused(impossible) == (401, "wrong_credentials")
+    assert bearer_refusal(known) == bearer_refusal(unknown) == bearer_refusal(impossible) == (401, "wrong_credentials")
     assert known.json() == unknown.json()
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "bearer ", "Token abc"])
 async def test_without_a_bearer_token_nobody_is_signed_in(client: httpx.AsyncClient, authorization: str) -> None:
-    status, code = refused(await profile(client, authorization))
+    status, code = bearer_refusal(await profile(client, authorization))
     assert (status, code) in {(401, "not_authenticated"), (401, "token_invalid")}
-    assert refused(await client.get("/users/")) == (401, "not_authenticated")
+    assert bearer_refusal(await client.get("/users/")) == (401, "not_authenticated")
 
 
 async def test_only_our_own_access_tokens_are_let_in(
@@ -64,7 +64,7 @@ async def test_only_our_own_access_tokens_are_let_in(
         access + "x" * 3000,
     ):
         authorization = b"Bearer " + (token if isinstance(token, bytes) else token.encode())
-        assert refused(await profile(client, authorization)) == (401, "token_invalid")
+        assert bearer_refusal(await profile(client, authorization)) == (401, "token_invalid")
     assert (await profile(client, f"bearer {access}")).status_code == 200
     assert tokens.caller(f"Bearer {access}".encode()).user_id == UUID(ann.user["id"])
 
@@ -76,7 +76,7 @@ async def test_an_access_token_expires_even_where_it_is_remembered(
     assert (await profile(client, authorization)).status_code == 200
     monkeypatch.setattr("app.auth.tokens.time", lambda: time() + 901)
     answer = await profile(client, authorization)
-    assert refused(answer) == (401, "token_expired")
+    assert bearer_refusal(answer) == (401, "token_expired")
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
@@ -91,16 +91,16 @@ async def test_a_refresh_token_is_exchanged_for_a_new_pair(client: httpx.AsyncCl
 
 
 async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient, ann: Member) -> None:
-    assert refused(await refresh(client, ann.tokens["access"])) == (401, "token_invalid")
-    assert refused(await refresh(client, "nonsense")) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, ann.tokens["access"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, "nonsense")) == (401, "token_invalid")
 
 
 async def test_a_spent_token_seen_again_revokes_its_family(client: httpx.AsyncClient, ann: Member) -> None:
     other = (await sign_in(client, "+77011234567")).json()
     second = (await refresh(client, ann.tokens["refresh"])).json()
     await make_older(ann.tokens["refresh"], seconds=11)
-    assert refused(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
-    assert refused(await refresh(client, second["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, second["refresh"])) == (401, "token_invalid")
     assert (await refresh(client, other["refresh"])).status_code == 201  # another sign-in is another family
 
 
@@ -133,9 +133,9 @@ async def test_an_expired_refresh_token(
     with monkeypatch.context() as patch:
         patch.setattr("app.auth.tokens.time", lambda: time() - 15 * 86400)
         old = app.state.tokens.refresh(UUID(ann.user["id"]), uuid4())
-    assert refused(await refresh(client, old)) == (401, "token_expired")
+    assert bearer_refusal(await refresh(client, old)) == (401, "token_expired")
     unknown = app.state.tokens.refresh(UUID(ann.user["id"]), uuid4())
-    assert refused(await refresh(client, unknown)) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, unknown)) == (401, "token_invalid")
 
 
 async def test_refresh_tokens_are_not_kept_themselves(client: httpx.AsyncClient, ann: Member) -> None:

@@ -25,6 +25,7 @@ from tests.helpers.dashboard import Dashboard
 from tests.helpers.fees import FeeDay, make_due
 from tests.helpers.staff import signed_in
 from tests.helpers.users import register
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ async def test_a_running_fee_sweep_shows_how_far_it_has_come(
         await worker.queue.enqueue("charge_fees", key="cron:charge_fees", timeout=0)
         running = asyncio.create_task(worker.process())
         seen: list[dict[str, Any]] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             while not seen or seen[0]["progress"] < 0.75:
                 seen = await viewer.jobs("active")
         assert seen[0]["status"] == "active"

@@ -19,7 +19,7 @@ from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from tasks.queue import QUEUE_NAME, open_queue
 from tests.helpers.dashboard import HERE, ORDERS, PAGES, QUESTIONS, Dashboard, everything
-from tests.helpers.staff import PASSWORD, signed_in
+from tests.helpers.staff import STAFF_PASSWORD, signed_in
 from tests.helpers.users import register
 
 
@@ -187,19 +187,16 @@ async def test_nonsense_is_the_askers_mistake_and_never_ours(operator: Dashboard
         assert answer.status_code == 405
 
 
+@pytest.mark.impatient
 class TestWithoutRedis:
     """Redis is not there at all."""
-
-    @pytest.fixture
-    def patience(self) -> None:
-        """Nobody will come: it is not waited for any longer than in life."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return replace(settings, redis_url="redis://127.0.0.1:1/0")
 
     async def test_the_page_comes_and_says_so(self, app: Litestar, client: httpx.AsyncClient) -> None:
-        await create_login(username="ayan", email="ayan@example.com", password=PASSWORD, operator=True)
+        await create_login(username="ayan", email="ayan@example.com", password=STAFF_PASSWORD, operator=True)
         login: Any = await SessionsBase.create_session(user_id=1)
         client.cookies.set("id", login.token)
         assert (await client.get("/workers/")).status_code == 200

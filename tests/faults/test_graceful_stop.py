@@ -15,12 +15,13 @@ import httpx
 import pytest
 
 from db.engine import Pool, connection_pool
+from db.servers.process import free_port
 from db.tables import Transaction
 from tests.helpers.load import Caller, Dispatcher, Load, Response
 from tests.helpers.postgres import assert_audit
 from tests.helpers.users import OpenWallet, register
-from tests.helpers.waiting import eventually
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, RealServer, free_port, wallet
+from tests.helpers.waiting import GIVE_UP_SECONDS, eventually
+from tests.helpers.wallet_processes import RealServer, wallet
 
 CONFIG = Path(__file__).parents[2] / "docs/deploy/haproxy.cfg"
 CALLERS = 12
@@ -55,7 +56,7 @@ class Fleet:
         """Tell one to stop, wait for its end, start it again on its port and wait until it lives. Its exit code."""
         process = self.servers[number].process
         process.terminate()
-        code = await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
+        code = await asyncio.to_thread(process.wait, GIVE_UP_SECONDS)
         self.servers[number] = self._start(self.ports[number])
         await asyncio.to_thread(self.servers[number].wait_until_live)
         return code
@@ -79,7 +80,7 @@ def fleet(folder: Path, count: int, **variables: str) -> Iterator[Fleet]:
 
 async def open_wallets(url: str, count: int) -> list[OpenWallet]:
     """Each of another person."""
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=GIVE_UP_SECONDS) as client:
         return [await (await register(client)).open_wallet() for _ in range(count)]
 
 
@@ -145,7 +146,7 @@ async def test_the_proxy_keeps_metrics_inside_and_tells_where_a_request_comes_fr
     with fleet(tmp_path, 1, **limited, **addresses) as processes, proxy(tmp_path, processes.ports) as port:
         assert await asyncio.to_thread(eventually, lambda: servers_up(tmp_path) == 1)
         url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=GIVE_UP_SECONDS) as client:
             assert (await client.get(f"{processes.servers[0].url}/metrics")).status_code == 200
             for path in ("/metrics", "/metrics/", "/METRICS", "/%6detrics", "//metrics", "/metrics?x=1"):
                 answer = await client.get(url + path)
@@ -153,7 +154,7 @@ async def test_the_proxy_keeps_metrics_inside_and_tells_where_a_request_comes_fr
 
         async def refresh(address: str, **headers: str) -> int:
             transport = httpx.AsyncHTTPTransport(local_address=address)
-            async with httpx.AsyncClient(transport=transport, headers=headers, timeout=PATIENCE_SECONDS) as client:
+            async with httpx.AsyncClient(transport=transport, headers=headers, timeout=GIVE_UP_SECONDS) as client:
                 return (await client.post(f"{url}/users/token/refresh/", json={"refresh": "x"})).status_code
 
         # Each address has a limit of its own, and nobody gets another one by claiming to be somebody else.
@@ -182,7 +183,7 @@ async def test_who_waits_to_be_accepted_when_the_end_comes_is_answered(
         answers: list[Response] = await asyncio.gather(*asked)
         assert [answer.status for answer in answers] == [201] * 50
         assert {answer.headers["connection"] for answer in answers} == {"close"}
-        assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
+        assert await asyncio.to_thread(process.wait, GIVE_UP_SECONDS) == 0
 
 
 async def test_a_second_signal_ends_the_lingering(addresses: dict[str, str], tmp_path: Path) -> None:
@@ -191,14 +192,14 @@ async def test_a_second_signal_ends_the_lingering(addresses: dict[str, str], tmp
         caller = Caller(Dispatcher(processes.ports))
         assert (await caller.ask("GET", "/health/ready")).status == 200
         process.terminate()
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + GIVE_UP_SECONDS
         while (ready := await caller.ask("GET", "/health/ready")).status == 200:
             assert time.monotonic() < give_up_at
         assert (ready.status, ready.body["status"], ready.headers["connection"]) == (503, "down", "close")
         assert ready.body["checks"]["process"]["status"] == "down"
         assert (await caller.ask("GET", "/health/live")).status == 200  # whoever asks all the same is served
         process.terminate()
-        assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
+        assert await asyncio.to_thread(process.wait, GIVE_UP_SECONDS) == 0
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from db.servers.embedded import Servers
 from tests.helpers.prices import publish_rates
 from tests.helpers.processes import inside
 from tests.helpers.third_parties import mail_server, web_server
+from tests.helpers.waiting import GIVE_UP_SECONDS
 from tests.helpers.walkthrough import GONE, STAFF_PASSWORD, TROUBLE_AMOUNT, TROUBLE_EMAIL, Visit
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, WALLET, environment, server
+from tests.helpers.wallet_processes import WALLET, environment, server
 
 CONFIGURED = {
     "WALLET_SECRET": "Zx8-signing-0123456789-abcdefghijkl-mnop",
@@ -96,7 +97,7 @@ async def log(servers: Servers, template: str, tmp_path_factory: pytest.TempPath
         _make_staff(folder, variables)
         with server("serve", "--workers", "2", folder=folder, **variables) as serve:
             serve.wait_until_live()
-            async with httpx.AsyncClient(base_url=serve.url, timeout=PATIENCE_SECONDS) as client:
+            async with httpx.AsyncClient(base_url=serve.url, timeout=GIVE_UP_SECONDS) as client:
                 visit = Visit(client, mail)
                 await _everything(visit)
                 elsewhere = await _what_else_is_kept(database_url, servers.redis_url, folder)
@@ -162,7 +163,7 @@ def _make_staff(folder: Path, variables: dict[str, str]) -> None:
         env=environment(variables),
         input=STAFF_PASSWORD.encode(),
         check=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=GIVE_UP_SECONDS,
     )
 
 

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.auth.tokens import Lifetimes, Tokens
 from app.settings import Settings
 from tests.helpers.users import register
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, server
+from tests.helpers.waiting import GIVE_UP_SECONDS
+from tests.helpers.wallet_processes import server
 
 SECRET = "a secret of at least thirty-two bytes"
 DEPOSITS = 60
@@ -21,7 +22,7 @@ DEPOSITS = 60
 def told(url: str) -> tuple[dict[str, float], int]:
     """The sums of samples by name, and how many samples have a pid in their labels."""
     sums: dict[str, float] = {}
-    answer = httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS)
+    answer = httpx.get(f"{url}/metrics", timeout=GIVE_UP_SECONDS)
     assert answer.status_code == 200, answer.text
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
@@ -37,7 +38,7 @@ async def test_any_process_answers_for_all_and_for_those_that_were_killed(
     with server("api", "--workers", "2", folder=tmp_path, **addresses) as api:
         api.wait_until_live()
         alone = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=api.url, limits=alone, timeout=PATIENCE_SECONDS) as client:
+        async with httpx.AsyncClient(base_url=api.url, limits=alone, timeout=GIVE_UP_SECONDS) as client:
             wallet = await (await register(client, Tokens(SECRET, Lifetimes()))).open_wallet()
             for _ in range(DEPOSITS):  # each over a connection of its own, so that both processes get some
                 assert (await wallet.deposit("1.00")).status_code == 201
@@ -51,7 +52,7 @@ async def test_any_process_answers_for_all_and_for_those_that_were_killed(
         sums, with_pid = told(api.url)
         assert sums["wallet_mailbox_orders"] == 0
         assert with_pid == 0
-        async with httpx.AsyncClient(base_url=api.url, timeout=PATIENCE_SECONDS) as client:
+        async with httpx.AsyncClient(base_url=api.url, timeout=GIVE_UP_SECONDS) as client:
             wallet.owner.client = client
             assert (await wallet.deposit("1.00")).status_code == 201
             _until(api.url, DEPOSITS + 1)
@@ -60,7 +61,7 @@ async def test_any_process_answers_for_all_and_for_those_that_were_killed(
 
 def _until(url: str, deposits: int) -> None:
     """Several questions, which reach both processes, all get the same number in the end; it never goes beyond."""
-    give_up_at, right = time.monotonic() + PATIENCE_SECONDS, 0
+    give_up_at, right = time.monotonic() + GIVE_UP_SECONDS, 0
     while right < 8:
         assert time.monotonic() < give_up_at
         try:

@@ -16,6 +16,7 @@ from tasks.messages.templates import write
 from tasks.rates import api as rates_api
 from tasks.rates.api import RatesSource, SourceFault, ask
 from tests.helpers.third_parties import web_server
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -92,7 +93,7 @@ async def test_nobody_is_followed_to_another_address(status: int) -> None:
 
 
 async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
-    async with asyncio.timeout(60), peer(endless) as url:
+    async with asyncio.timeout(GIVE_UP_SECONDS), peer(endless) as url:
         with pytest.raises(SourceFault, match="too long"):
             await ask(RatesSource(base_url=url))
         await text(url)  # it was accepted: the status says so, and nobody reads on
@@ -101,7 +102,7 @@ async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
 async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates_api, "ASK_SECONDS", 0.5)
     monkeypatch.setattr(sms, "SEND_SECONDS", 0.5)
-    async with asyncio.timeout(60), peer(drip) as url:
+    async with asyncio.timeout(GIVE_UP_SECONDS), peer(drip) as url:
         with pytest.raises(SourceFault, match="TimeoutError"):
             await ask(RatesSource(base_url=url))
         with pytest.raises(NotSent, match="TimeoutError") as told:
@@ -165,7 +166,7 @@ class TestTraces:
             except (AssertionError, ConnectionError) as end:
                 said.set_result(type(end).__name__)
 
-        async with asyncio.timeout(60), peer(say) as url:
+        async with asyncio.timeout(GIVE_UP_SECONDS), peer(say) as url:
             await self.send(url, monkeypatch)
             assert await said in ("ConnectionResetError", "BrokenPipeError")
 
@@ -193,7 +194,7 @@ class TestMail:
             writer.close()
 
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             yield Smtp(host="127.0.0.1", port=listener.sockets[0].getsockname()[1], tls="none")
             assert not isinstance(await ended, AssertionError), ended
         listener.close()

@@ -7,7 +7,8 @@ import httpx
 
 from app.people.passwords.hashing import Passwords
 from db.tables import User
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, api_servers
+from tests.helpers.waiting import GIVE_UP_SECONDS
+from tests.helpers.wallet_processes import api_servers
 
 _PERSON = {"phone_number": "+77011234567", "password": "correct horse battery staple"}
 
@@ -18,7 +19,7 @@ async def test_a_sign_out_reaches_the_other_process(database: str, redis_url: st
     passwords.close()
     await User(email="ann@example.com", phone_number=_PERSON["phone_number"], password_hash=hashed).save()
     with api_servers(2, database_url=database, redis_url=redis_url, folder=tmp_path) as (one, two):
-        here, there = (httpx.AsyncClient(base_url=each.url, timeout=PATIENCE_SECONDS) for each in (one, two))
+        here, there = (httpx.AsyncClient(base_url=each.url, timeout=GIVE_UP_SECONDS) for each in (one, two))
         async with here, there:
             tokens = (await here.post("/users/token/create/", json=_PERSON)).json()
             headers = {"Authorization": f"Bearer {tokens['access']}"}
@@ -26,7 +27,7 @@ async def test_a_sign_out_reaches_the_other_process(database: str, redis_url: st
             answer = await here.post("/users/token/revoke/", json={"refresh": tokens["refresh"]})
             assert answer.status_code == 204
             assert (await here.get("/users/", headers=headers)).json()["code"] == "token_invalid"
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(GIVE_UP_SECONDS):
                 while (answer := await there.get("/users/", headers=headers)).status_code == 200:
                     pass
             assert answer.json()["code"] == "token_invalid"

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.wallet_processes import PATIENCE_SECONDS, RealServer, server
+from tests.helpers.waiting import GIVE_UP_SECONDS
+from tests.helpers.wallet_processes import RealServer, server
 
 HEAD = b"POST /users/token/create/ HTTP/1.1\r\nHost: wallet.test\r\nContent-Type: application/json\r\n"
 CONNECTIONS_MAX = 150
@@ -37,7 +38,7 @@ def patient_api(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[R
 
 def connect(api: RealServer, first: bytes = b"") -> socket.socket:
     """A connection over which something has been sent."""
-    connection = socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1])), timeout=PATIENCE_SECONDS)
+    connection = socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1])), timeout=GIVE_UP_SECONDS)
     connection.sendall(first)
     return connection
 
@@ -67,7 +68,7 @@ def test_a_hundred_that_never_finish_hold_nobody_up_and_are_gone(api: RealServer
         heads = [stack.enter_context(closing(connect(api, HEAD + b"X-Slow: "))) for _ in range(30)]
         begun = HEAD + b"X-Request-ID: mine\r\nContent-Length: 9\r\n\r\n{"
         bodies = [stack.enter_context(closing(connect(api, begun))) for _ in range(30)]
-        assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
+        assert httpx.get(f"{api.url}/health/live", timeout=GIVE_UP_SECONDS).status_code == 200
         assert [said_until_closed(each) for each in (*silent, *heads)] == [b""] * 70
         for each in bodies:
             head, _, body = said_until_closed(each).partition(b"\r\n\r\n")
@@ -75,14 +76,14 @@ def test_a_hundred_that_never_finish_hold_nobody_up_and_are_gone(api: RealServer
             assert b"\r\ncontent-type: application/problem+json\r\n" in head
             assert b"\r\nx-request-id: mine" in head
             assert b'"code":"request_timeout"' in body
-    assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
+    assert httpx.get(f"{api.url}/health/live", timeout=GIVE_UP_SECONDS).status_code == 200
 
 
 @pytest.mark.parametrize("first", [HEAD, HEAD + b"Content-Length: 60000\r\n\r\n"], ids=["head", "body"])
 def test_who_lets_drip_byte_after_byte_is_cut(api: RealServer, first: bytes) -> None:
     with closing(connect(api, first)) as connection:
         connection.settimeout(0.05)
-        for _ in range(PATIENCE_SECONDS * 20):
+        for _ in range(GIVE_UP_SECONDS * 20):
             try:
                 connection.sendall(b"x")
                 if not connection.recv(65536):
@@ -100,7 +101,7 @@ def test_a_body_that_keeps_coming_may_take_longer(api: RealServer) -> None:
         for _ in range(10):
             connection.sendall(b"x" * (size // 10))
             threading.Event().wait(0.25)  # two and a half seconds in all, of the one that it may take without coming
-        connection.settimeout(PATIENCE_SECONDS)
+        connection.settimeout(GIVE_UP_SECONDS)
         assert said_until_closed(connection).startswith(b"HTTP/1.1 400 ")
 
 
@@ -109,7 +110,7 @@ def test_who_stops_reading_is_cut(api: RealServer) -> None:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with closing(connection):
-        connection.settimeout(PATIENCE_SECONDS)
+        connection.settimeout(GIVE_UP_SECONDS)
         connection.connect(("127.0.0.1", int(api.url.rsplit(":", 1)[1])))
         connection.sendall(asked * 400)
         # The answers fill what the kernel holds, then the server cuts the connection: sending fails, unread as all is.
@@ -125,7 +126,7 @@ def test_there_are_so_many_connections_and_no_more(api: RealServer) -> None:
         assert b"\r\nretry-after: 1\r\n" in said
         assert b"\r\nx-request-id: " in said
         assert [said_until_closed(each) for each in kept] == [b""] * CONNECTIONS_MAX
-    assert httpx.get(f"{api.url}/health/live", timeout=PATIENCE_SECONDS).status_code == 200
+    assert httpx.get(f"{api.url}/health/live", timeout=GIVE_UP_SECONDS).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from actors.orders import Order, Receipt
 from actors.refusals import Refusal
 from tests.helpers.patience import PATIENT_LEASE, patient
 from tests.helpers.prices import rates_at
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 _NOW = datetime.now(UTC)
 
@@ -47,7 +48,7 @@ async def stoppable(redis_url: str, limits: Limits) -> AsyncIterator[tuple[Bank,
 
 async def answers(asked: Iterable[Awaitable[Receipt]]) -> list[Receipt | BaseException]:
     """What each of these came to; five minutes without an answer fail the test."""
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         return await asyncio.gather(*asked, return_exceptions=True)
 
 

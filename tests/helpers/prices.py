@@ -6,14 +6,14 @@ from decimal import Decimal
 from redis.asyncio import Redis
 
 from actors.money import Rates
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from tasks.rates.api import Quote
 from tasks.rates.store import Known, cache
 
 
 def prices(**known: str | Decimal) -> dict[str, Decimal]:
     """A price of a dollar in each currency: a dollar where none is given."""
-    return dict.fromkeys(CODES, Decimal(1)) | {code: Decimal(price) for code, price in known.items()}
+    return dict.fromkeys(CURRENCIES, Decimal(1)) | {code: Decimal(price) for code, price in known.items()}
 
 
 def rates_at(*, as_of: datetime, valid_until: datetime, **known: str | Decimal) -> Rates:

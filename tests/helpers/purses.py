@@ -1,4 +1,4 @@
-"""Wallets and banks for tests of the engine: straight in the database, no API around them."""
+"""Wallets for tests of the engine: straight in the database, no API around them."""
 
 import asyncio
 from collections.abc import Iterable

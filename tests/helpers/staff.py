@@ -11,7 +11,7 @@ from litestar import Litestar
 
 from app.staff.logins import create_login
 
-PASSWORD = "correct horse battery"
+STAFF_PASSWORD = "correct horse battery"
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Staff:
 
 
 async def sign_in(
-    app: Litestar, username: str, password: str = PASSWORD, *, address: str = "http://wallet.test"
+    app: Litestar, username: str, password: str = STAFF_PASSWORD, *, address: str = "http://wallet.test"
 ) -> tuple[httpx.Response, Staff]:
     """The answer to the sign-in, and whoever asked for it."""
     transport: Any = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ async def signed_in(
     app: Litestar, username: str, *, operator: bool, address: str = "http://wallet.test"
 ) -> AsyncIterator[Staff]:
     """A new login, signed in for as long as the block runs."""
-    await create_login(username=username, email=f"{username}@example.com", password=PASSWORD, operator=operator)
+    await create_login(username=username, email=f"{username}@example.com", password=STAFF_PASSWORD, operator=operator)
     answer, staff = await sign_in(app, username, address=address)
     assert answer.status_code == 200, answer.text
     async with aclosing(staff.client):
@@ -64,7 +64,11 @@ async def signed_in(
 
 
 def forget_admins() -> None:
-    """FastAPI remembers what kind of function each handler is, and Piccolo the models: of every admin there was."""
+    """
+    Clear what FastAPI and Piccolo remember of every admin there was: the kinds of its handlers, and its models.
+
+    In life a process has one admin, and may remember it.
+    """
     for each in vars(sys.modules.get("fastapi.dependencies.models", object)).values():
         if hasattr(each, "cache_clear"):
             each.cache_clear()

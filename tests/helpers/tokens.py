@@ -24,7 +24,7 @@ async def profile(client: httpx.AsyncClient, authorization: str | bytes) -> http
     return await client.get("/users/", headers=[(b"Authorization", value)])
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
+def bearer_refusal(answer: httpx.Response) -> tuple[int, str]:
     assert answer.headers["content-type"].startswith("application/problem+json")
     assert answer.headers["www-authenticate"].startswith("Bearer")
     return answer.status_code, answer.json()["code"]
@@ -40,5 +40,5 @@ async def make_older(token: str, seconds: float) -> None:
 async def alive(client: httpx.AsyncClient, tokens: Json) -> bool:
     """Whether its access token is let in; a refusal must be the one for revoked tokens."""
     answer = await profile(client, f"Bearer {tokens['access']}")
-    assert answer.status_code == 200 or refused(answer) == (401, "token_invalid")
+    assert answer.status_code == 200 or bearer_refusal(answer) == (401, "token_invalid")
     return answer.status_code == 200

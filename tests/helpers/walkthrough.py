@@ -19,7 +19,7 @@ from msgspec import Struct
 from PIL import Image
 
 from tests.helpers.third_parties import MailServer
-from tests.helpers.wallet_processes import PATIENCE_SECONDS
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 # Emails that `test_logs` has the database stumble over, and an amount.
 TROUBLE_EMAIL = "trouble@wallet-test.kz"
@@ -64,7 +64,7 @@ class Visit:
 
     async def code_for(self, email: str, *, after: int) -> str:
         """The code that was mailed to somebody, after so many mails."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < give_up_at:
             for to, message in self.mail.accepted[after:]:
                 if to == email and (found := re.search(r"\b\d{6}\b", message.get_content())):

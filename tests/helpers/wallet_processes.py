@@ -4,7 +4,6 @@ rates that a worker would have published.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,10 +15,10 @@ from pathlib import Path
 import httpx
 from msgspec import Struct
 
-WALLET = Path(sys.executable).with_name("wallet")
+from db.servers.process import free_port
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
-# How long a process may take to come up or go away before the test is given up; no test depends on the figure.
-PATIENCE_SECONDS = 300
+WALLET = Path(sys.executable).with_name("wallet")
 
 # A busy machine may keep Redis and the holder of a row from answering for longer than the product would have it.
 PATIENT = {"WALLET_LOCKS_ANSWER_SECONDS": "30", "WALLET_POOL_LOCK_TIMEOUT_SECONDS": "30"}
@@ -34,7 +33,7 @@ class RealServer(Struct, frozen=True, kw_only=True):
 
     def wait_until_live(self) -> None:
         """Return once `/health/live` is answered; a process that ended, or does not come up, fails the test."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < give_up_at and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/health/live", timeout=5).is_success:
@@ -61,7 +60,7 @@ def wallet(*arguments: str, folder: Path, **variables: str) -> Iterator[subproce
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(GIVE_UP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -101,7 +100,7 @@ def run_wallet(*arguments: str, folder: Path, **variables: str) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=GIVE_UP_SECONDS,
     )
 
 
@@ -110,14 +109,6 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     ours = {"DATABASE_URL", "REDIS_URL"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_") and name not in ours}
     return kept | variables
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Spread(httpx.AsyncBaseTransport):

@@ -19,6 +19,7 @@ from db.tables import Entry, IdempotencyKey, Message, Transaction
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts, stoppable
 from tests.helpers.postgres import assert_audit, assert_no_deadlock, connected, poison_amount, row_held, until_waiting
 from tests.helpers.purses import purse, purses
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 
 async def test_crossing_transfers_through_two_banks_lose_nothing_and_never_deadlock(
@@ -124,7 +125,7 @@ async def test_an_order_that_is_overtaken_for_ever_fails_alone_and_soon(database
     await poison_amount(database, error="unique_violation")
     async with banks(1, redis_url, Limits(deadline_seconds=3600)) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with asyncio.timeout(60):  # where it is tried again and again, fail instead of hanging
+        async with asyncio.timeout(GIVE_UP_SECONDS):  # where it is tried again and again, fail instead of hanging
             came_to = await answers([bank.perform(alice.withdraw(amount)) for amount in ("1.00", "13.13", "2.00")])
         assert isinstance(came_to.pop(1), UniqueViolationError)
         assert len(receipts(came_to)) == 2
@@ -138,7 +139,7 @@ async def test_a_bug_of_ours_is_told_to_those_who_wait_and_the_bank_goes_on(data
     async with banks(1, redis_url) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
         rates, bank._rates = bank._rates, broken
-        async with asyncio.timeout(60):  # where nobody is told, fail instead of hanging
+        async with asyncio.timeout(GIVE_UP_SECONDS):  # where nobody is told, fail instead of hanging
             came_to = await answers([bank.perform(alice.withdraw("1.00")) for _ in range(3)])
         assert [type(each) for each in came_to] == [ZeroDivisionError] * 3
         bank._rates = rates

@@ -16,14 +16,14 @@ from db.tables import Entry, IdempotencyKey, Transaction
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts
 from tests.helpers.postgres import assert_no_deadlock, poison_amount, row_held, until_waiting
 from tests.helpers.purses import Purse, purse, purses
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 Outcomes = list[Receipt | Refusal]
 
 
 async def all_told(asked: Iterable[Awaitable[Outcomes]]) -> list[Outcomes]:
     """What each of these bulks came to; a minute without an answer fails the test."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         return await asyncio.gather(*asked)
 
 
@@ -123,7 +123,7 @@ async def test_a_poisoned_transfer_fails_its_bulk_as_a_whole_and_nobody_elses(da
             each.send_all([("1.00", target), ("13.13" if place == 3 else "1.00", target)], f"k{place}")
             for place, each in enumerate(many)
         ]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             came_to = await asyncio.gather(*map(bank.perform_all, bulks), return_exceptions=True)
         assert isinstance(came_to.pop(3), RaiseError)
         assert [len(made(each)) for each in came_to if isinstance(each, list)] == [2] * 4

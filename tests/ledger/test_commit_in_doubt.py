@@ -25,7 +25,7 @@ from db.tables import Entry, StaffAction, Transaction
 from tests.helpers.banks import answers, banks, codes, performed, receipts
 from tests.helpers.postgres import assert_audit, connected, poison_amount
 from tests.helpers.purses import Purse, purse, purses, reversal
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 POOL = Pool(max_size=3, lock_timeout_seconds=60, statement_timeout_seconds=60)
 CUTS: list[Fault] = ["unsent", "sent", "unanswered", "terminated"]
@@ -47,7 +47,7 @@ async def line(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatc
 async def assert_every_slot_is_there() -> None:
     pool = engine().pool
     assert pool
-    async with asyncio.timeout(60), AsyncExitStack() as taken:
+    async with asyncio.timeout(GIVE_UP_SECONDS), AsyncExitStack() as taken:
         for _ in range(POOL.max_size):
             await taken.enter_async_context(pool.acquire())
 
@@ -362,7 +362,7 @@ async def _make_overdue(of: Purse) -> None:
 
 async def _patiently(perform: Any, order: Deposit | Order) -> Receipt:
     """Ask until the database is back."""
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         while True:
             (answer,) = await answers([perform(order)])
             if isinstance(answer, Receipt):

@@ -22,7 +22,7 @@ from actors.rules.apply import apply
 from actors.rules.book import DEPOSIT, Book
 from app.staff.money_forms import wallet_id_of
 from db import ledger
-from db.currencies import CODES, SYSTEM_WALLET_IDS
+from db.currencies import CURRENCIES, SYSTEM_WALLET_IDS
 from db.engine import engine
 from db.rows import Changes, EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
 from db.tables import Entry, Message, Transaction, Wallet
@@ -319,7 +319,7 @@ async def test_a_correct_row_passes_the_guards(database: str) -> None:
     """Otherwise the test above could refuse everything."""
     alice = await purse()
     async with connected(database) as connection:
-        for place, currency in enumerate(CODES[1:]):
+        for place, currency in enumerate(CURRENCIES[1:]):
             await connection.execute(
                 'INSERT INTO "wallet" ("user", "wallet_number", "amount_currency") VALUES ($1, $2, $3)',
                 alice.owner,

@@ -23,7 +23,7 @@ from db.servers.process import Server
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, receipts
 from tests.helpers.postgres import row_held, until_waiting
 from tests.helpers.purses import purse, purses
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 PATIENT = Lease(retry_seconds=3600, reservation_seconds=60, lease_seconds=60, answer_seconds=60)
 """Nothing here happens by a timer: what happens, somebody was told to do."""
@@ -62,7 +62,7 @@ class Freed:
 
     async def wait(self) -> list[set[int]]:
         """Five minutes without a word fail the test."""
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             await self.event.wait()
         return self.told
 
@@ -221,7 +221,7 @@ async def test_two_processes_that_hammer_one_wallet_both_get_their_share(databas
                 await bank.perform(alice.deposit("1.00"))
                 given[place] += 1
 
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             await asyncio.gather(*(hammer(n % 2, both[n % 2]) for n in range(32)))
         assert await alice.balance() == "1501.00"
         assert min(given[0], given[1]) > 75, "one in twenty: whoever is starved gets next to nothing"
@@ -315,7 +315,7 @@ async def test_money_moves_while_redis_is_away_and_locks_resume_when_it_is_back(
             come(server)
             await until(lambda: _are(both, degraded=False))
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*crowd), 300)
+        await asyncio.wait_for(asyncio.gather(*crowd), GIVE_UP_SECONDS)
         assert sum([Decimal(await each.balance()) for each in (alice, bob)]) == 2004
 
         async def locked_again() -> bool:

@@ -18,7 +18,7 @@ from db.tables import Wallet
 from tests.helpers.banks import banks
 from tests.helpers.postgres import connected, until_waiting
 from tests.helpers.purses import purses
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 
 def scratch(monkeypatch: pytest.MonkeyPatch, *statements: str, indexes: tuple[ConcurrentIndex, ...] = ()) -> None:
@@ -59,11 +59,11 @@ async def test_a_payment_passes_a_migration_that_waits_for_a_long_transaction(
             migrating = asyncio.create_task(migrate(database))
             await until_waiting(database)
             for _ in range(3):
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(GIVE_UP_SECONDS):
                     await bank.perform(alice.send("10.00", bob))
             assert (await alice.balance(), await bob.balance()) == ("70.00", "130.00")
             assert not migrating.done()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             assert await migrating == ["db_9999_scratch"]
         assert "db_9999_scratch waits for a lock" in caplog.text
         await bank.perform(bob.send("30.00", alice))  # what was planned before the column came still works
@@ -84,7 +84,7 @@ async def test_an_index_comes_while_a_writer_holds_rows_and_others_write_on(
             for _ in range(3):
                 await bank.perform(alice.send("10.00", bob))
             assert not migrating.done()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             assert await migrating == ["db_9999_scratch"]
         assert await indexes(writer, "scratch_index") == [True]
         assert (await alice.balance(), await bob.balance()) == ("70.00", "130.00")
@@ -138,7 +138,7 @@ async def test_whoever_migrates_second_waits_and_finds_nothing_to_do(
                 )
 
             await until(has_asked)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             assert (await first, await second) == (["db_9999_scratch"], [])
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from db.tables import ExchangeRate
 from tasks.rates.api import Quote, RatesSource
 from tasks.rates.board import RateBoard
@@ -20,7 +20,7 @@ from tasks.rates.store import RATES_KEY, Known, cache, cached, record, snapshot
 from tests.helpers.third_parties import WebServer, web_server
 
 KEY = "the-api-key"
-PAIRS = [*permutations(CODES, 2)]
+PAIRS = [*permutations(CURRENCIES, 2)]
 
 
 class Source:
@@ -32,7 +32,7 @@ class Source:
     status = 200
 
     def answer(self) -> tuple[int, bytes]:
-        stable = "".join(f'"{code}":1,' for code in CODES if code not in ("KZT", "EUR"))
+        stable = "".join(f'"{code}":1,' for code in CURRENCIES if code not in ("KZT", "EUR"))
         return self.status, (
             f'{{"result":"success","base_code":"USD","time_last_update_unix":{int(self.as_of.timestamp())},'
             f'"conversion_rates":{{{stable}"KZT":{self.kzt},"EUR":{self.eur}}}}}'
@@ -206,7 +206,7 @@ async def test_a_currency_that_older_rates_lack_has_no_price_until_the_next_fetc
     assert (await fetch_rates(redis, source, development=False)).outcome == "rejected"
     says.eur = "0.8600"
     assert (await fetch_rates(redis, source, development=False)).outcome == "changed"
-    assert (await believed(redis, source) or {}).keys() == set(CODES)
+    assert (await believed(redis, source) or {}).keys() == set(CURRENCIES)
 
 
 async def test_a_snapshot_never_replaces_a_rate_that_is_still_valid(

@@ -15,7 +15,7 @@ from db.transaction import Begun, run, transaction
 from tests.helpers.banks import banks, performed, receipts
 from tests.helpers.postgres import connected
 from tests.helpers.purses import purse, purses
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 _SLOTS = 2
 _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
@@ -23,7 +23,7 @@ _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database(
 
 async def assert_all_slots_are_free(database_url: str) -> None:
     """As many as there are can be had at once, and no transaction was left open."""
-    async with asyncio.timeout(30), connected(database_url) as connection:
+    async with asyncio.timeout(GIVE_UP_SECONDS), connected(database_url) as connection:
         pool = engine().pool
         assert pool
         held = [await pool.acquire() for _ in range(_SLOTS)]
@@ -105,7 +105,7 @@ async def test_a_begun_transaction_that_is_not_needed_does_not_wait_for_a_server
                 await until(partial(connection.fetchval, _OPEN))
         os.kill(row["pid"], signal.SIGSTOP)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(GIVE_UP_SECONDS):
                 await begun.end()
         finally:
             os.kill(row["pid"], signal.SIGCONT)

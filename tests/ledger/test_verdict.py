@@ -27,8 +27,8 @@ def purse_of(wish: Wish) -> Purse:
 
 
 def wish(kind: Kind, key: str, of: Purse, amount: str, to: Purse | None = None) -> Wish:
-    payment = Ask(amount=Decimal(amount), receiver=holder(to) if to else None)
-    return Wish(kind=kind, key=key, holder=holder(of), payments=[payment])
+    ask = Ask(amount=Decimal(amount), receiver=holder(to) if to else None)
+    return Wish(kind=kind, key=key, holder=holder(of), asks=[ask])
 
 
 async def true_story(redis_url: str) -> tuple[list[Wish], list[Holder], dict[int, Any]]:
@@ -49,7 +49,7 @@ async def true_story(redis_url: str) -> tuple[list[Wish], list[Holder], dict[int
             await bank.perform(order)
             each.told(201, {"id": str(order.id)})
         bulk = wish("bulk", "e", alice, "7.00", bob)
-        bulk.payments.append(Ask(amount=Decimal("999.00"), receiver=holder(bob)))
+        bulk.asks.append(Ask(amount=Decimal("999.00"), receiver=holder(bob)))
         made, refused = await bank.perform_all(alice.send_all([("7.00", bob), ("999.00", bob)], "e"))
         assert isinstance(made, Receipt)
         assert made.transaction
@@ -84,7 +84,7 @@ def forget_one_of_a_bulk(wishes: list[Wish]) -> None:
 
 
 def answer_two_alike(wishes: list[Wish]) -> None:
-    wishes[1].made = dict.fromkeys(wishes[0].made, wishes[1].payments[0])
+    wishes[1].made = dict.fromkeys(wishes[0].made, wishes[1].asks[0])
 
 
 def ask_for_more(wishes: list[Wish]) -> None:

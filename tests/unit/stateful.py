@@ -34,7 +34,7 @@ from actors.orders import (
 from actors.refusals import Refusal
 from actors.rules.apply import apply
 from actors.rules.book import Book, UsedKey
-from db.currencies import CODES, SYSTEM_WALLET_IDS
+from db.currencies import CURRENCIES, SYSTEM_WALLET_IDS
 from db.rows import EntryRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from tests.helpers.prices import rates_at
 from tests.unit.books import ALICE, BOB, NOON, PERIOD, wallet
@@ -242,7 +242,7 @@ class Books(RuleBasedStateMachine):
             if entry.wallet_id in OWNERS:
                 assert entry.balance_after == money(sums[entry.wallet_id])
         assert not any(legs.values())
-        for currency in CODES:
+        for currency in CURRENCIES:
             assert sum(sums[id] for id in currency_of if currency_of[id] == currency) == 0
         for id in OWNERS:
             row = self.book.wallets[id]

@@ -1,5 +1,6 @@
 """What is written of benchmarks."""
 
+import ast
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+import bench
 from bench.load import Run, Shape
 from bench.machine import Machine
 from bench.report import Report, Result, complaint
@@ -131,6 +133,16 @@ def test_whatever_is_neither_200_nor_201_is_an_error() -> None:
     run = Run(seconds=1, statuses={"200": 5, "201": 7, "207": 1, "503": 2}, broken=1, late=4, sample="no", **latencies)
     assert (run.good, run.created, run.errors) == (12, 7, 8)
     assert complaint("hot", run) == "hot: 1 x 207, 2 x 503; 1 connections broken; 4 answers too late; the first: no"
+
+
+def test_nothing_of_a_benchmark_is_written_below_its_start() -> None:
+    for file in Path(bench.__file__).parent.glob("*.py"):
+        lines = ast.parse(file.read_text()).body
+        assert not any(map(_is_start, lines[:-1])), f"{file.name} starts before all of it is there"
+
+
+def _is_start(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
 
 
 def test_one_wallet_has_nobody_to_pay() -> None:

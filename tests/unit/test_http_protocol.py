@@ -13,6 +13,7 @@ from app.http.problems import CROWDED
 from app.http.security_headers import ANSWER, PRODUCTION_ANSWER
 from app.server.bounds import Bounds
 from app.server.protocol import HttpProtocol
+from tests.helpers.waiting import GIVE_UP_SECONDS
 
 BODIES = st.binary(max_size=40)
 HEADERS = st.lists(
@@ -160,7 +161,7 @@ async def test_who_is_refused_because_there_is_too_much_to_do_is_read_a_little_l
         connection.data_received(b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n" % path)
         await over.wait()
         assert wire.reading is reading
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             while not wire.reading:  # noqa: ASYNC110 - nobody tells us
                 await asyncio.sleep(0.01)
     connection.connection_lost(None)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors.money import AMOUNT_MAX, CENT, InvalidAmount, Rates, amount_from_json, convert
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from tests.helpers.prices import rates_at
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ amounts = st.one_of(
     st.decimals(min_value=CENT, max_value=1000, places=2),
     st.sampled_from([CENT, AMOUNT_MAX]),
 )
-currencies = st.sampled_from(CODES)
+currencies = st.sampled_from(CURRENCIES)
 prices = st.one_of(
     st.decimals(min_value=Decimal("0.0001"), max_value=Decimal(100_000), places=6),
     st.decimals(min_value=Decimal("0.5"), max_value=Decimal(2), places=4),
@@ -28,7 +28,7 @@ prices = st.one_of(
 )
 boards = st.builds(
     lambda known: rates_at(as_of=NOW, valid_until=NOW, **known),
-    st.fixed_dictionaries({code: prices for code in CODES if code != "USD"}),
+    st.fixed_dictionaries({code: prices for code in CURRENCIES if code != "USD"}),
 )
 
 

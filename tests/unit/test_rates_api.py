@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from db.currencies import CODES
+from db.currencies import CURRENCIES
 from tasks.rates.api import SourceFault, read_answer
 from tests.helpers.prices import prices
 
-EVERY = dict.fromkeys(CODES, 1)
+EVERY = dict.fromkeys(CURRENCIES, 1)
 GOOD: dict[str, Any] = {
     "result": "success",
     "time_last_update_unix": 1795392001,
@@ -46,7 +46,7 @@ def test_the_open_endpoint_calls_them_rates() -> None:
         answer(result="error", **{"error-type": "invalid-key"}),
         answer(base_code="EUR"),
         answer(conversion_rates=EVERY | {"USD": 2}),
-        answer(conversion_rates={code: 1 for code in CODES if code != "EUR"}),
+        answer(conversion_rates={code: 1 for code in CURRENCIES if code != "EUR"}),
         answer(conversion_rates=EVERY | {"KZT": 0}),
         answer(conversion_rates=EVERY | {"KZT": -520}),
         answer(conversion_rates=EVERY | {"KZT": None}),

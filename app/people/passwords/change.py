@@ -30,27 +30,16 @@ class UpdatePassword(Struct, frozen=True):
     new_password: Password
 
 
-class PasswordChange:
+class PasswordChange(Struct, frozen=True, kw_only=True):
     """Starts changes of password and finishes them."""
 
-    def __init__(
-        self,
-        *,
-        tokens: Tokens,
-        passwords: Passwords,
-        codes: Codes,
-        limiter: RateLimiter,
-        profiles: Profiles,
-        outbox: Outbox,
-        phone_region: str,
-    ) -> None:
-        self._tokens = tokens
-        self._passwords = passwords
-        self._codes = codes
-        self._limiter = limiter
-        self._profiles = profiles
-        self._outbox = outbox
-        self._phone_region = phone_region
+    tokens: Tokens
+    passwords: Passwords
+    codes: Codes
+    limiter: RateLimiter
+    profiles: Profiles
+    outbox: Outbox
+    phone_region: str
 
     async def start(self, user_id: UUID, *, password: str, new_password: str, visitor: Visitor) -> AwaitedCode:
         """
@@ -59,32 +48,32 @@ class PasswordChange:
         Raises:
             WrongPassword: `password` is not the current one.
         """
-        await self._limiter.password_check(user_id, visitor)
+        await self.limiter.password_check(user_id, visitor)
         user = await User.select(User.email, User.phone_number, User.password_hash).where(User.id == user_id).first()
         if user is None:
             raise TokenInvalid()
-        if not await self._passwords.match(user["password_hash"], password):
+        if not await self.passwords.match(user["password_hash"], password):
             raise WrongPassword()
-        await self._passwords.checked(
+        await self.passwords.checked(
             check_new_password,
             new_password,
             field="new_password",
             email=user["email"],
             phone_number=user["phone_number"],
-            region=self._phone_region,
+            region=self.phone_region,
         )
-        await self._limiter.code(user["email"], user["phone_number"], visitor)
-        new_hash = await self._passwords.hash(new_password)
-        awaited, code = await self._codes.open("password", new_hash.encode(), owner=user_id)
+        await self.limiter.code(user["email"], user["phone_number"], visitor)
+        new_hash = await self.passwords.hash(new_password)
+        awaited, code = await self.codes.open("password", new_hash.encode(), owner=user_id)
         async with transaction():
-            await self._outbox.owe(
+            await self.outbox.owe(
                 event=f"password_code:{awaited.session_id}",
                 template="password_code",
                 user_id=user_id,
                 phone_number=user["phone_number"],
                 code=code,
             )
-        await self._outbox.hasten()
+        await self.outbox.hasten()
         return awaited
 
     async def finish(self, user_id: UUID, *, session_id: UUID, code: str, visitor: Visitor) -> UserView:
@@ -98,19 +87,19 @@ class PasswordChange:
             InvalidCode: the code does not confirm this session, or the session is somebody else's.
             TokenInvalid: they were blocked a moment ago.
         """
-        await self._limiter.verification(visitor)
-        async with self._codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
+        await self.limiter.verification(visitor)
+        async with self.codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
             if await refresh.lock_user(user_id) is None:
                 raise TokenInvalid()
             answer, ended = await set_password(
                 user_id,
                 new_hash.decode(),
                 event=f"password_changed:{session_id}",
-                outbox=self._outbox,
-                profiles=self._profiles,
+                outbox=self.outbox,
+                profiles=self.profiles,
             )
-        self._tokens.revoke(ended)
-        await self._outbox.hasten()
+        self.tokens.revoke(ended)
+        await self.outbox.hasten()
         return answer
 
 

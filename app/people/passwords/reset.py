@@ -46,29 +46,17 @@ class VerifyReset(Struct, frozen=True):
     new_password: Password
 
 
-class PasswordReset:
+class PasswordReset(Struct, frozen=True, kw_only=True):
     """Starts resets of forgotten passwords and finishes them."""
 
-    def __init__(
-        self,
-        *,
-        tokens: Tokens,
-        passwords: Passwords,
-        codes: Codes,
-        limiter: RateLimiter,
-        profiles: Profiles,
-        outbox: Outbox,
-        phone_region: str,
-        development: bool,
-    ) -> None:
-        self._tokens = tokens
-        self._passwords = passwords
-        self._codes = codes
-        self._limiter = limiter
-        self._profiles = profiles
-        self._outbox = outbox
-        self._phone_region = phone_region
-        self._development = development
+    tokens: Tokens
+    passwords: Passwords
+    codes: Codes
+    limiter: RateLimiter
+    profiles: Profiles
+    outbox: Outbox
+    phone_region: str
+    development: bool
 
     async def start(self, *, email: str | None = None, phone: str | None = None, visitor: Visitor) -> AwaitedCode:
         """
@@ -76,19 +64,19 @@ class PasswordReset:
 
         For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems it.
         """
-        email = email_address(email, development=self._development) if email is not None else None
-        phone = claimed_phone_number(phone, region=self._phone_region) if phone is not None else None
-        await self._limiter.code(email, phone, visitor)
+        email = email_address(email, development=self.development) if email is not None else None
+        phone = claimed_phone_number(phone, region=self.phone_region) if phone is not None else None
+        await self.limiter.code(email, phone, visitor)
         whose = User.email == email if email is not None else User.phone_number == phone
         person = await User.select(User.id, User.email, User.phone_number, User.blocked_at).where(whose).first()
         known = person if person and not person["blocked_at"] else None
         pending = (known["id"] if known else uuid4()).bytes
-        awaited, code = await self._codes.open("reset", pending)
+        awaited, code = await self.codes.open("reset", pending)
         event = f"reset_code:{awaited.session_id}"
         reached = known or _NOBODY
         async with transaction():
             # To an address and not to a user: a reference to a row would have to be looked up, for known people only.
-            await self._outbox.owe(
+            await self.outbox.owe(
                 event=event,
                 template="reset_code",
                 recipient=reached["email"],
@@ -96,7 +84,7 @@ class PasswordReset:
                 code=code,
             )
             await Message.raw("DELETE FROM message WHERE event IN ({}, {}) AND {}", event, f"{event}:sms", not known)
-        await self._outbox.hasten()
+        await self.outbox.hasten()
         return awaited
 
     async def finish(self, *, session_id: UUID, code: str, new_password: str, visitor: Visitor) -> UserView:
@@ -107,18 +95,18 @@ class PasswordReset:
             PasswordRefused: the new password is too easy to guess; the code stays good.
             InvalidCode: the code does not confirm this session.
         """
-        await self._limiter.verification(visitor)
-        await self._passwords.checked(check_common, new_password, field="new_password")
-        async with self._codes.redeemed("reset", session_id, code) as pending:
+        await self.limiter.verification(visitor)
+        await self.passwords.checked(check_common, new_password, field="new_password")
+        async with self.codes.redeemed("reset", session_id, code) as pending:
             user_id = UUID(bytes=pending)
             # What is their own is told only to who holds the code: to others it would tell whose address it is.
             contacts = await User.select(User.email, User.phone_number).where(User.id == user_id).first()
             if contacts is None:
                 raise InvalidCode()
-            await self._passwords.checked(
-                check_new_password, new_password, field="new_password", region=self._phone_region, **contacts
+            await self.passwords.checked(
+                check_new_password, new_password, field="new_password", region=self.phone_region, **contacts
             )
-            password_hash = await self._passwords.hash(new_password)
+            password_hash = await self.passwords.hash(new_password)
             async with transaction():
                 if await refresh.lock_user(user_id) is None:  # blocked a moment ago
                     raise InvalidCode()
@@ -126,11 +114,11 @@ class PasswordReset:
                     user_id,
                     password_hash,
                     event=f"password_changed:{session_id}",
-                    outbox=self._outbox,
-                    profiles=self._profiles,
+                    outbox=self.outbox,
+                    profiles=self.profiles,
                 )
-        self._tokens.revoke(ended)
-        await self._outbox.hasten()
+        self.tokens.revoke(ended)
+        await self.outbox.hasten()
         return answer
 
 
