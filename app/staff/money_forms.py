@@ -78,7 +78,7 @@ def money_forms(bank: Bank) -> list[FormConfig]:
             ),
         )
         assert receipt.transaction
-        again = "This was already done under this reference. " if receipt.replayed else ""
+        again = "It was done before under this reference. " if receipt.replayed else ""
         return f"{again}The balance was then {receipt.balance_after}. Transaction {receipt.transaction.id}."
 
     async def freeze(request: Request, form: FreezeForm) -> str:
