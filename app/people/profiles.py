@@ -105,10 +105,10 @@ class ProfileController(OrderedController):
 
     path = "/users"
     tags = ("Users",)
-    before_request = staticmethod(signed_in)
 
     @get(
         "/",
+        before_request=signed_in,
         summary="Your profile",
         response_description=YOU,
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
@@ -119,6 +119,7 @@ class ProfileController(OrderedController):
 
     @patch(
         "/update",
+        before_request=signed_in,
         summary="Change your profile",
         response_description=YOU,
         request_max_body_size=FORM_BYTES_MAX,

@@ -8,10 +8,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from litestar import Litestar
+from litestar.routes import HTTPRoute
 from msgspec.structs import replace
 from redis import Redis
 
 from app.limits.requests import RateLimits
+from app.limits.visitor import LimitedResponse
 from app.settings import Settings
 from tests.helpers.production import ADDRESS, in_production
 from tests.helpers.staff import sign_in as staff_sign_in_to
@@ -19,6 +21,14 @@ from tests.helpers.tokens import sign_in
 from tests.helpers.users import PASSWORD, CodeOf, Join, Member
 
 Three = Callable[[str], Awaitable[list[httpx.Response]]]
+
+
+def test_every_answer_that_tells_of_limits_is_to_a_request_that_was_counted(app: Litestar) -> None:
+    handlers = [each for route in app.routes if isinstance(route, HTTPRoute) for each in route.route_handlers]
+    ours = [each for each in handlers if each.http_methods != {"OPTIONS"}]
+    telling = [each for each in ours if each.resolve_response_class() is LimitedResponse]
+    silent = [str(each) for each in telling if "visitor" not in each.parsed_fn_signature.parameters]
+    assert (silent, len(telling) > 8) == ([], True)
 
 
 class TestLimits:

@@ -141,3 +141,14 @@ async def test_an_expired_refresh_token(
 async def test_refresh_tokens_are_not_kept_themselves(client: httpx.AsyncClient, ann: Member) -> None:
     rows = await RefreshToken.select(RefreshToken.token_hash)
     assert [len(row["token_hash"]) for row in rows] == [64]
+
+
+async def test_what_may_be_asked_of_an_address_is_told_to_whoever_asks(client: httpx.AsyncClient) -> None:
+    operations = (await client.get("/docs/openapi.json")).json()["paths"]
+    for path, methods in operations.items():
+        answer = await client.options(path.format(id=uuid4()))
+        if path.startswith("/users/wallets"):
+            assert bearer_refusal(answer) == (401, "not_authenticated"), path
+        else:
+            allowed = {*map(str.upper, methods), "OPTIONS"}
+            assert (answer.status_code, {*answer.headers["Allow"].split(", ")}) == (204, allowed), path

@@ -122,11 +122,11 @@ class PasswordChangeController(OrderedController):
 
     path = "/users/password"
     tags = ("Users",)
-    before_request = staticmethod(signed_in)
     response_class = LimitedResponse
 
     @post(
         "/update",
+        before_request=signed_in,
         summary="Start a password change",
         response_description=WAITING,
         responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
@@ -145,6 +145,7 @@ class PasswordChangeController(OrderedController):
 
     @patch(
         "/verify",
+        before_request=signed_in,
         summary="Finish a password change",
         response_description=YOU,
         responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
