@@ -32,10 +32,11 @@ class Source:
     status = 200
 
     def answer(self) -> tuple[int, bytes]:
-        stable = "".join(f'"{code}":1,' for code in CURRENCIES if code not in ("KZT", "EUR"))
+        prices = {**snapshot().per_dollar, "KZT": self.kzt, "EUR": self.eur}
+        members = ",".join(f'"{code}":{price}' for code, price in prices.items())
         return self.status, (
             f'{{"result":"success","base_code":"USD","time_last_update_unix":{int(self.as_of.timestamp())},'
-            f'"conversion_rates":{{{stable}"KZT":{self.kzt},"EUR":{self.eur}}}}}'
+            f'"conversion_rates":{{{members}}}}}'
         ).encode()
 
 
