@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Currency = str
 else:
     Currency = Literal[CURRENCIES]
-    """What bodies and the OpenAPI document allow; type checkers can't follow where it comes from."""
+    """What bodies and the OpenAPI document allow. Type checkers can't follow it, and let any text pass."""
 
 CENT = Decimal(1).scaleb(-MINOR_DIGITS)
 AMOUNT_MAX = Decimal("999999999999.99")

@@ -21,11 +21,11 @@ from redis.exceptions import RedisError
 
 from actors.engine import signals
 from actors.engine.background import in_background
-from actors.engine.redis_connection import RedisConnection, script
+from actors.engine.redis_connection import RedisConnection, load_script
 
 log = logging.getLogger(__name__)
 
-_TAKE, _RELEASE = script("take"), script("release")
+_TAKE, _RELEASE = load_script("take"), load_script("release")
 _CHANNEL = "wallet:freed:"
 
 

@@ -19,7 +19,7 @@ class Script:
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def script(name: str) -> Script:
+def load_script(name: str) -> Script:
     """The script `lua/{name}.lua`, with `lua/keys.lua` in it where it says so."""
     folder = Path(__file__).with_name("lua")
     return Script((folder / f"{name}.lua").read_text().replace("--{keys}", (folder / "keys.lua").read_text()))

@@ -22,8 +22,8 @@ Password = Annotated[
 ]
 Code = Annotated[PlainText, Meta(max_length=16, examples=["042137"], description="The six digits that were sent.")]
 
-WAITING = "A session that accepts its code for `expires_in` seconds."
-YOU = "Your profile and your wallets."
+AWAITS_CODE = "A session; its code is valid for `expires_in` seconds."
+YOUR_PROFILE = "Your profile and your wallets."
 
 ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 """What any route that reads a body may refuse."""

@@ -13,7 +13,7 @@ from actors.refusals import DatabaseUnavailable
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, signed_in
 from app.http.controller import OrderedController
 from app.http.problems import problems
-from app.people.fields import ANY_BODY, YOU
+from app.people.fields import ANY_BODY, YOUR_PROFILE
 from app.people.images import Images
 from app.people.profile_form import FORM_BYTES_MAX, ProfileChanges, ProfileOperation, profile_changes
 from app.wallets.views import WalletView, wallets_of
@@ -110,7 +110,7 @@ class ProfileController(OrderedController):
         "/",
         before_request=signed_in,
         summary="Your profile",
-        response_description=YOU,
+        response_description=YOUR_PROFILE,
         responses=problems(*SIGNED_OUT, DatabaseUnavailable),
     )
     async def profile(self, caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]) -> UserView:
@@ -121,7 +121,7 @@ class ProfileController(OrderedController):
         "/update",
         before_request=signed_in,
         summary="Change your profile",
-        response_description=YOU,
+        response_description=YOUR_PROFILE,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
         responses=problems(*ANY_BODY, *SIGNED_OUT),

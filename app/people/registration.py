@@ -16,7 +16,7 @@ from app.limits.requests import RateLimited, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
 from app.people.contacts import email_address, phone_number
-from app.people.fields import ANY_BODY, WAITING, Email, Password, Phone, VerifyUser
+from app.people.fields import ANY_BODY, AWAITS_CODE, Email, Password, Phone, VerifyUser
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.policy import check_new_password
 from app.people.profiles import UserView
@@ -161,7 +161,7 @@ class RegistrationController(OrderedController):
     @post(
         "/create",
         summary="Start a registration",
-        response_description=WAITING,
+        response_description=AWAITS_CODE,
         responses=problems(*ANY_BODY, RateLimited),
     )
     async def create(

@@ -14,7 +14,7 @@ from app.http.problems import problems
 from app.limits.requests import RateLimited, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
-from app.people.fields import ANY_BODY, WAITING, YOU, Password, VerifyUser
+from app.people.fields import ANY_BODY, AWAITS_CODE, YOUR_PROFILE, Password, VerifyUser
 from app.people.passwords.hashing import Passwords, WrongPassword
 from app.people.passwords.policy import check_new_password
 from app.people.profiles import Profiles, UserView
@@ -128,7 +128,7 @@ class PasswordChangeController(OrderedController):
         "/update",
         before_request=signed_in,
         summary="Start a password change",
-        response_description=WAITING,
+        response_description=AWAITS_CODE,
         responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
     )
     async def update_password(
@@ -147,7 +147,7 @@ class PasswordChangeController(OrderedController):
         "/verify",
         before_request=signed_in,
         summary="Finish a password change",
-        response_description=YOU,
+        response_description=YOUR_PROFILE,
         responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
     )
     async def verify_password(

@@ -18,7 +18,7 @@ from app.limits.requests import RateLimited, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
 from app.people.contacts import claimed_phone_number, email_address
-from app.people.fields import ANY_BODY, WAITING, YOU, Code, Password, Phone
+from app.people.fields import ANY_BODY, AWAITS_CODE, YOUR_PROFILE, Code, Password, Phone
 from app.people.passwords.change import set_password
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.policy import check_common, check_new_password
@@ -133,7 +133,7 @@ class PasswordResetController(OrderedController):
     @post(
         "/",
         summary="Start a password reset",
-        response_description=WAITING,
+        response_description=AWAITS_CODE,
         responses=problems(*ANY_BODY, RateLimited),
     )
     async def reset_password(
@@ -156,7 +156,7 @@ class PasswordResetController(OrderedController):
     @post(
         "/verify",
         summary="Finish a password reset",
-        response_description=YOU,
+        response_description=YOUR_PROFILE,
         responses=problems(*ANY_BODY, InvalidCode, RateLimited),
     )
     async def verify_reset(
