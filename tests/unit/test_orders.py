@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
+from itertools import product
 from typing import Any, get_args
 from uuid import RFC_4122, UUID
 
@@ -36,6 +37,10 @@ days = st.datetimes(datetime(2020, 1, 1), datetime(9999, 1, 1), timezones=st.jus
 keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=8)
 users = st.one_of(st.uuids(), st.integers(1, 3).map(lambda number: UUID(int=number)))
 
+# What the sender may say of a transfer. No text of one may be taken for one of another.
+SAID = tuple(field.name for field in fields(Payment) if not field.required)
+texts = st.sampled_from([None, "1.00", "2.00", "Rent"])
+
 asked = st.one_of(
     st.tuples(
         st.sampled_from([Deposit, Withdraw]), st.integers(1, 20), st.just(""), st.sampled_from(["1.00", "11.00"])
@@ -45,14 +50,12 @@ asked = st.one_of(
         st.integers(1, 20),
         st.sampled_from(["1", "11", "12", "1 1.00"]),
         st.sampled_from(["1.00", "2.00"]),
-        st.sampled_from([None, "1.00", "2.00", "Rent"]),
+        *(texts for _ in SAID),
     ),
 )
 
 
-def order(
-    kind: type[Deposit | Withdraw | Transfer], wallet_id: int, number: str, amount: str, reference: str | None = None
-) -> Order:
+def order(kind: type[Deposit | Withdraw | Transfer], wallet_id: int, number: str, amount: str, *said: Any) -> Order:
     if kind is Transfer:
         return Transfer(
             id=new_id(),
@@ -60,7 +63,7 @@ def order(
             wallet_id=wallet_id,
             receiver_number=number,
             amount=Decimal(amount),
-            reference=reference,
+            **dict(zip(SAID, said, strict=False)),
         )
     return (Deposit if kind is Deposit else Withdraw)(
         id=new_id(), caller_id=UUID(int=1), wallet_id=wallet_id, amount=Decimal(amount)
@@ -106,6 +109,17 @@ def test_two_orders_have_one_fingerprint_exactly_where_they_ask_the_same(
     one: tuple[Any, ...], other: tuple[Any, ...]
 ) -> None:
     assert (fingerprint(order(*one)) == fingerprint(order(*other))) == (one == other)
+
+
+def test_no_two_orders_that_ask_for_other_things_have_one_fingerprint() -> None:
+    texts = [None, "1.00", "Rent"]
+    every: list[tuple[Any, ...]] = [
+        *product([Deposit, Withdraw], [1, 11], [""], ["1.00", "11.00"]),
+        *product([Transfer], [1, 11], ["1", "11", "1 1.00"], ["1.00", "11.00"], *(texts for _ in SAID)),
+    ]
+    assert len({fingerprint(order(*each)) for each in every}) == len(every)
+    alone = [order(*each) for each in every if each[:2] == (Transfer, 1)]
+    assert len({bulk.fingerprint(made(Bulk, transfers=(each,))) for each in alone}) == len(alone)
 
 
 def test_a_transfer_without_a_reference_has_the_fingerprint_of_the_days_when_there_were_none() -> None:
@@ -192,6 +206,7 @@ def test_a_transfer_has_every_field_of_the_payment_that_it_makes() -> None:
 
 def test_adjustments_and_bulks_have_the_fingerprints_that_they_always_had() -> None:
     assert fingerprint(made(Adjust)) == sha256(b"Adjust 1001  1.00").digest()
-    pair = (made(Transfer), replace(made(Transfer), reference=None))
+    first = made(Transfer, **dict.fromkeys({*SAID} - {"reference"}))
+    pair = (first, replace(first, reference=None))
     asked = b"Bulk 1001 False\n4000000000\x1f1.00\x1f4000000000\n4000000000\x1f1.00\x1f"
     assert bulk.fingerprint(made(Bulk, transfers=pair)) == sha256(asked).digest()
