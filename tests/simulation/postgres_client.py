@@ -72,7 +72,7 @@ class Connection:
         world.loop.spawn(world.loop.outside, self._carry(statement, arguments, answer))
         try:
             async with asyncio.timeout(STATEMENT_SECONDS):
-                return cast("list[dict[str, Any]]", await asyncio.shield(answer))
+                return cast("list[dict[str, Any]]", await _outcome(answer))
         except (TimeoutError, asyncio.CancelledError):
             self.given_up = answer
             raise
@@ -175,7 +175,7 @@ class Pool:
         if connection.given_up and not connection.broken:
             releasing = asyncio.create_task(self._release(connection))
             releasing.add_done_callback(_look_at)
-            await asyncio.shield(releasing)
+            await _outcome(releasing)
         else:
             await self._release(connection)
 
@@ -253,3 +253,9 @@ def _look_at(answer: "asyncio.Future[Any]") -> None:
     """Nobody need have waited for it."""
     if not answer.cancelled():
         answer.exception()
+
+
+async def _outcome(answer: "asyncio.Future[Any]") -> Any:
+    """What it comes to, and it goes on where whoever waits is cancelled. A failure after that is nobody's to report."""
+    await asyncio.wait([answer])
+    return answer.result()
