@@ -50,6 +50,7 @@ def test_what_staff_see_is_what_the_tables_have_and_nothing_that_is_secret() -> 
             assert not there._meta.secret
             assert column._meta.null == there._meta.null, (shown, column)
             assert getattr(column, "digits", None) == getattr(there, "digits", None)
+            assert getattr(column, "length", None) == getattr(there, "length", None), (shown, column)
     mirrored = [getattr(tables, config.table_class.__name__) for config in TABLES]
     hidden = {
         f"{table._meta.tablename}.{column._meta.name}"

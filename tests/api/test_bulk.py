@@ -2,13 +2,16 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
+from msgspec import Meta
+from msgspec.structs import fields
 
 from actors.orders import BULK_MAX
 from app.payments.bulk import BULK_BODY_MAX_BYTES
+from app.payments.routes import TransferBody
 from app.settings import Settings
 from db.tables import Wallet
 from tests.helpers.prices import publish_rates
@@ -139,10 +142,17 @@ async def test_a_wallet_that_sends_nothing_is_told_so_for_each(
     assert errors(problem) == [("transfers[0]", code), ("transfers[1]", code)]
 
 
+def longest() -> dict[str, str]:
+    """The most that may be said of a transfer, in the characters that take the most room."""
+    said = [field for field in fields(TransferBody) if not field.required]
+    limits = {field.name: [each for kind in get_args(field.type) for each in get_args(kind)] for field in said}
+    bounds = {name: [each.max_length for each in found if isinstance(each, Meta)] for name, found in limits.items()}
+    return {name: "\U0001f4b6" * max(filter(None, lengths)) for name, lengths in bounds.items()}
+
+
 async def test_a_thousand_is_the_most_and_one_the_least(client: httpx.AsyncClient) -> None:
     mine, his, _ = await cast(client, "1000")
-    longest = "\U0001f4b6" * 140
-    wishes = [{"wallet_number": his.number, "amount": "0.01", "reference": longest} for _ in range(BULK_MAX)]
+    wishes = [{"wallet_number": his.number, "amount": "0.01", **longest()} for _ in range(BULK_MAX)]
     path = f"/users/wallets/{mine.id}/transfers/"
     headers = {"Content-Type": "application/json"}
     body = json.dumps({"transfers": wishes, "atomic": True}, indent=2).encode()

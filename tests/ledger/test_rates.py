@@ -195,6 +195,7 @@ async def test_a_currency_that_older_rates_lack_has_no_price_until_the_next_fetc
     database: str, redis: Redis, source: RatesSource, says: Source
 ) -> None:
     """A version that knew one currency less has filled Redis and PostgreSQL: the others are as good as ever."""
+    assert snapshot().per_dollar.keys() == set(CURRENCIES)
     known = {code: price for code, price in snapshot().per_dollar.items() if code != "EUR"}
     now = datetime.now(UTC)
     quote = Quote(per_dollar=known, source="x", as_of=now)
