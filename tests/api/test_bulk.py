@@ -256,3 +256,12 @@ async def test_a_bulk_that_was_refused_is_not_remembered(client: httpx.AsyncClie
     refusal(await mine.send_all([(his, "10", "x")], key="single"), 422, "idempotency_key_reused")
     refusal(await mine.send("10", his, key="single"), 422, "idempotency_key_reused")
     assert (await mine.send("10", his, key="single", reference="x")).content == single.content
+
+
+async def test_amounts_that_are_none_are_named_before_a_wallet_that_is_none(client: httpx.AsyncClient) -> None:
+    mine, his, _ = await cast(client)
+    nowhere = OpenWallet(mine.owner, "x", mine.number)  # type: ignore[arg-type]
+    problem = refusal(await nowhere.send_all([(his, "0"), (his, "1")]), 400, "validation_failed")
+    assert [error["field"] for error in problem["errors"]] == ["transfers[0].amount"]
+    for answer in (await nowhere.send("0", his), await nowhere.deposit("0"), await nowhere.withdraw("0")):
+        refusal(answer, 404, "wallet_not_found")

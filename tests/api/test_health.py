@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.telemetry import health
 from db.engine import Pool
 from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
+from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.prices import publish_rates
 
 PARTS = {"database", "redis", "rates", "worker"}
@@ -72,7 +73,7 @@ class TestWithoutRedis:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1/0")
+        return msgspec.structs.replace(settings, redis_url=NOBODY_LISTENS)
 
     async def test_it_is_degraded_and_serves(self, client: httpx.AsyncClient) -> None:
         answer = await client.get("/health/ready")

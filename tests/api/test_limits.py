@@ -15,6 +15,7 @@ from redis import Redis
 from app.limits.requests import RateLimits
 from app.limits.visitor import LimitedResponse
 from app.settings import Settings
+from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.production import ADDRESS, in_production
 from tests.helpers.staff import sign_in as staff_sign_in_to
 from tests.helpers.tokens import sign_in
@@ -241,7 +242,7 @@ class TestWithoutRedis:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return replace(settings, redis_url="redis://127.0.0.1:1/0")
+        return replace(settings, redis_url=NOBODY_LISTENS)
 
     async def test_people_still_sign_in(self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
         begun = perf_counter()

@@ -17,6 +17,7 @@ from app.telemetry import metrics
 from db.tables import Message
 from tasks.metrics import Metrics
 from tasks.sweep import Sweep, write
+from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.prices import publish_rates
 from tests.helpers.users import register
 
@@ -148,7 +149,7 @@ class TestWithoutRedis:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return replace(settings, redis_url="redis://127.0.0.1:1/0")
+        return replace(settings, redis_url=NOBODY_LISTENS)
 
     async def test_it_is_said_and_the_rest_is_told_all_the_same(self, client: httpx.AsyncClient) -> None:
         alice = await register(client)

@@ -18,6 +18,7 @@ from db.engine import engine
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
 from tasks.queue import QUEUE_NAME, open_queue
+from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.dashboard import HERE, ORDERS, PAGES, QUESTIONS, Dashboard, everything
 from tests.helpers.staff import STAFF_PASSWORD, signed_in
 from tests.helpers.users import register
@@ -193,7 +194,7 @@ class TestWithoutRedis:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return replace(settings, redis_url="redis://127.0.0.1:1/0")
+        return replace(settings, redis_url=NOBODY_LISTENS)
 
     async def test_the_page_comes_and_says_so(self, app: Litestar, client: httpx.AsyncClient) -> None:
         await create_login(username="ayan", email="ayan@example.com", password=STAFF_PASSWORD, operator=True)

@@ -156,7 +156,7 @@ async def test_the_worker_goes_on_by_itself_when_a_server_that_died_is_back(
     assert worker.poll() is None
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:9/0", SILENT])
+@pytest.mark.parametrize("url", [NOBODY_LISTENS, SILENT])
 async def test_redis_gone_or_silent_makes_haste_harmless(url: str) -> None:
     async with await asyncio.start_server(_silent, "127.0.0.1", 0) as silent:
         queue = open_queue(url.format(port=silent.sockets[0].getsockname()[1]))

@@ -14,7 +14,9 @@ async def until(true: Callable[[], Awaitable[Any] | bool]) -> None:
     async with asyncio.timeout(GIVE_UP_SECONDS):
         while True:
             answer = true()
-            if await answer if inspect.isawaitable(answer) else answer:
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer:
                 return
             await asyncio.sleep(0.005)
 
