@@ -17,7 +17,10 @@ else:
     """What bodies and the OpenAPI document allow. Type checkers can't follow it, and let any text pass."""
 
 CENT = Decimal(1).scaleb(-MINOR_DIGITS)
-AMOUNT_MAX = Decimal("999999999999.99")
+# What one payment moves at most, on either side; and what a deposit of one's own brings a balance to at most.
+PAYMENT_MAX = Decimal("999999999999.99")
+# What a wallet can hold. Nobody gets there by receiving, so no refused payment tells what a stranger's wallet holds.
+BALANCE_MAX = Decimal(10) ** 24
 RATE_STEP = Decimal("0.000000000001")
 
 # What JSON may call an amount: 200, 200.5, 200.00 or the same in quotes. No sign, no exponent, no space.

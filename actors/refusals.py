@@ -57,16 +57,30 @@ class SameWallet(Refusal):
     detail = "Give the number of another wallet."
 
 
+class ReceiverUnavailable(Refusal):
+    """The receiver's wallet takes no money; its freeze or its owner's erasure is nothing that a payer may learn of."""
+
+    code = "receiver_unavailable"
+    title = "The receiving wallet can't take money."
+    detail = "Nothing has left your wallet. Ask the receiver for another wallet number."
+
+
 class BalanceLimit(Refusal):
     code = "balance_limit"
-    title = "The receiving wallet would hold too much."
-    detail = "No wallet holds more than 999 999 999 999.99. Send less."
+    title = "The wallet would hold too much."
+    detail = "A deposit brings a wallet to at most 999 999 999 999.99. Deposit less."
 
 
 class AmountTooSmall(Refusal):
     code = "amount_too_small"
     title = "The amount is worth less than a cent in the receiver's currency."
     detail = "Send more."
+
+
+class AmountTooLarge(Refusal):
+    code = "amount_too_large"
+    title = "The amount is worth too much in the receiver's currency."
+    detail = "At most 999 999 999 999.99 can arrive at once. Send less."
 
 
 class WalletNotFound(Refusal):

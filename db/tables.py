@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", message="We recommend giving your table a diff
 # What `app/people/images.py` calls the files that `User.profile_image` names. What else lies in the folder is not ours.
 IMAGE_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
 
-AMOUNT_DIGITS = (14, MINOR_DIGITS)
+AMOUNT_DIGITS = (27, MINOR_DIGITS)  # within the 28 that Python's `Decimal` keeps
 RATE_DIGITS = (24, 12)
 _CODES = ", ".join(f"'{code}'" for code in CURRENCIES)
 

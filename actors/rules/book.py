@@ -8,9 +8,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from actors.money import AMOUNT_MAX, Rates, convert
+from actors.money import BALANCE_MAX, PAYMENT_MAX, Rates, convert
 from actors.orders import IdempotencyKey, Receipt
-from actors.refusals import AmountTooSmall, RatesUnavailable, WalletNotFound
+from actors.refusals import AmountTooLarge, AmountTooSmall, RatesUnavailable, WalletNotFound
 from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
@@ -123,11 +123,14 @@ class Book:
         Raises:
             RatesUnavailable: see `rate`.
             AmountTooSmall: less than a cent would arrive.
+            AmountTooLarge: more would arrive than one payment may move.
         """
         rate = self.rate(base, quote)
         received = amount if rate is None else convert(amount, rate)
         if not received:
             raise AmountTooSmall()
+        if received > PAYMENT_MAX:
+            raise AmountTooLarge()
         return received, rate
 
     def post(
@@ -220,7 +223,7 @@ class Book:
     def _move(self, transaction_id: UUID, wallet: WalletRow, amount: Decimal) -> None:
         wallet.amount += amount
         # A rule that lets this happen is wrong: better that its whole batch fails than that it is saved.
-        if not 0 <= wallet.amount <= AMOUNT_MAX:
+        if not 0 <= wallet.amount <= BALANCE_MAX:
             raise AssertionError(f"wallet {wallet.id} would leave its bounds")
         self.changed(wallet)
         self._entry(transaction_id, wallet.id, amount, wallet.amount)

@@ -8,7 +8,7 @@ Each change is in their log, in the same commit.
 from decimal import Decimal
 from uuid import UUID
 
-from actors.money import AMOUNT_MAX, RATE_STEP
+from actors.money import PAYMENT_MAX, RATE_STEP
 from actors.orders import Adjust, Freeze, Receipt, Reverse, Unfreeze
 from actors.refusals import BalanceLimit, InsufficientFunds, NotReversible, TransactionNotFound, WalletNotFound
 from actors.rules.book import CONTRA, DEPOSIT, TRANSFER, WITHDRAW, Book
@@ -21,7 +21,7 @@ ADJUSTMENTS = "adjustments"
 def adjust(order: Adjust, book: Book) -> Receipt:
     """Credit or debit a wallet against the system wallet for adjustments; its owner sees a deposit or a withdrawal."""
     wallet = _wallet(order.wallet_id, book)
-    if wallet.amount + order.amount > AMOUNT_MAX:
+    if order.amount > 0 and wallet.amount + order.amount > PAYMENT_MAX:
         raise BalanceLimit()
     if wallet.amount + order.amount < 0:
         raise InsufficientFunds(f"The wallet holds {wallet.amount} {wallet.currency}. Debit that or less.")
@@ -58,8 +58,6 @@ def reverse(order: Reverse, book: Book) -> Receipt:
             f"The receiver no longer has the money: wallet {payer.number} holds {payer.amount} {payer.currency}, and"
             f" {first.received_amount} would be taken back."
         )
-    if payee and payee.amount + first.amount > AMOUNT_MAX:
-        raise BalanceLimit()
     # Nothing below may refuse.
     original.reversed = True
     transaction = book.post(

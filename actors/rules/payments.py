@@ -1,14 +1,25 @@
 """
 Deposits, withdrawals and transfers. Pure: no await, no database, no clock.
 
-A rule refuses first, flat; then it must succeed. So a refusal leaves the book as it was.
+A rule refuses first, flat; then it must succeed. So a refusal leaves the book as it was. What is wrong with the
+sender's own wallet is told first: who could not pay learns nothing of the receiver's.
 """
 
-from actors.money import AMOUNT_MAX
+from decimal import Decimal
+
+from actors.money import BALANCE_MAX, PAYMENT_MAX
 from actors.orders import Deposit, Receipt, Transfer, Withdraw
-from actors.refusals import BalanceLimit, InsufficientFunds, SameWallet, WalletBlocked, WalletFrozen
+from actors.refusals import (
+    BalanceLimit,
+    InsufficientFunds,
+    ReceiverUnavailable,
+    SameWallet,
+    WalletBlocked,
+    WalletFrozen,
+)
 from actors.rules.book import DEPOSIT, TRANSFER, WITHDRAW, Book
 from actors.rules.fees import settle_fee_if_blocked
+from db.rows import WalletRow
 
 
 def deposit(order: Deposit, book: Book) -> Receipt:
@@ -16,7 +27,7 @@ def deposit(order: Deposit, book: Book) -> Receipt:
     wallet = book.owned(order.wallet_id, order.caller_id)
     if wallet.frozen_at:
         raise WalletFrozen()
-    if wallet.amount + order.amount > AMOUNT_MAX:
+    if wallet.amount + order.amount > PAYMENT_MAX:
         raise BalanceLimit()
     # Nothing below may refuse.
     transaction = book.post(order.id, DEPOSIT, receiver=wallet, amount=order.amount)
@@ -28,12 +39,7 @@ def deposit(order: Deposit, book: Book) -> Receipt:
 def withdraw(order: Withdraw, book: Book) -> Receipt:
     """Debit a wallet for money that leaves."""
     wallet = book.owned(order.wallet_id, order.caller_id)
-    if wallet.frozen_at:
-        raise WalletFrozen()
-    if not wallet.is_active:
-        raise WalletBlocked()
-    if wallet.amount < order.amount:
-        raise InsufficientFunds()
+    _refuse_unless_it_pays(wallet, order.amount)
     # Nothing below may refuse.
     transaction = book.post(order.id, WITHDRAW, sender=wallet, amount=order.amount)
     return book.receipt(transaction, wallet.amount)
@@ -41,20 +47,16 @@ def withdraw(order: Withdraw, book: Book) -> Receipt:
 
 def transfer(order: Transfer, book: Book) -> Receipt:
     """Debit the sender, credit the receiver in its own currency, and take an overdue fee from whom it unblocks."""
-    sender, receiver = book.owned(order.wallet_id, order.caller_id), book.numbered(order.receiver_number)
-    if sender is receiver:
+    sender = book.owned(order.wallet_id, order.caller_id)
+    if order.receiver_number == sender.number:
         raise SameWallet()
-    if sender.frozen_at:
-        raise WalletFrozen()
+    _refuse_unless_it_pays(sender, order.amount)
+    receiver = book.numbered(order.receiver_number)
     if receiver.frozen_at:
-        raise WalletFrozen("The receiving wallet is frozen: no money moves in or out until our staff release it.")
-    if not sender.is_active:
-        raise WalletBlocked()
-    if sender.amount < order.amount:
-        raise InsufficientFunds()
+        raise ReceiverUnavailable()
     received, rate = book.exchange(order.amount, sender.currency, receiver.currency)
-    if receiver.amount + received > AMOUNT_MAX:
-        raise BalanceLimit()
+    if receiver.amount + received > BALANCE_MAX:
+        raise ReceiverUnavailable()
     # Nothing below may refuse.
     transaction = book.post(
         order.id,
@@ -69,3 +71,12 @@ def transfer(order: Transfer, book: Book) -> Receipt:
     )
     settle_fee_if_blocked(receiver, book)
     return book.receipt(transaction, sender.amount)
+
+
+def _refuse_unless_it_pays(wallet: WalletRow, amount: Decimal) -> None:
+    if wallet.frozen_at:
+        raise WalletFrozen()
+    if not wallet.is_active:
+        raise WalletBlocked()
+    if wallet.amount < amount:
+        raise InsufficientFunds()

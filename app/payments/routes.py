@@ -9,6 +9,7 @@ from msgspec import Meta, Raw, Struct
 from actors.bank import Bank
 from actors.orders import Deposit, Payment, Receipt, Transfer, Withdraw, new_id, transfer_of
 from actors.refusals import (
+    AmountTooLarge,
     AmountTooSmall,
     BalanceLimit,
     DatabaseUnavailable,
@@ -16,6 +17,7 @@ from actors.refusals import (
     InsufficientFunds,
     Overloaded,
     RatesUnavailable,
+    ReceiverUnavailable,
     SameWallet,
     WalletBlocked,
     WalletFrozen,
@@ -113,7 +115,9 @@ class PaymentsController(OrderedController):
         "/transfer",
         summary="Send money",
         response_description=_SENT,
-        responses=problems(*_ANY, *_SENDING, SameWallet, BalanceLimit, AmountTooSmall, RatesUnavailable),
+        responses=problems(
+            *(*_ANY, *_SENDING, SameWallet, ReceiverUnavailable, AmountTooSmall, AmountTooLarge, RatesUnavailable),
+        ),
     )
     async def transfer(
         self, data: JSONBody[TransferBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]

@@ -105,12 +105,18 @@ async def test_everything_can_be_sent_and_not_a_cent_more(client: httpx.AsyncCli
     assert await his.balance() == 100
 
 
-async def test_a_wallet_holds_no_more_than_the_limit(client: httpx.AsyncClient) -> None:
+async def test_deposits_fill_a_wallet_to_their_limit_and_it_receives_beyond_that(client: httpx.AsyncClient) -> None:
+    """A refusal would tell the sender what the receiver holds."""
+    most = "999999999999.99"
     alice, bob = await register(client), await register(client)
-    full, other = await alice.open_wallet(holding="999999999999.99"), await bob.open_wallet(holding="1")
+    full, other = await alice.open_wallet(holding=most), await bob.open_wallet(holding=most)
     refusal(await full.deposit("0.01"), 400, "balance_limit")
-    refusal(await other.send("0.01", full), 400, "balance_limit")
-    assert (await full.balance(), await other.balance()) == (Decimal("999999999999.99"), Decimal(1))
+    assert (await other.send(most, full)).json()["received_amount"] == most
+    assert (await full.balance(), await other.balance()) == (Decimal("1999999999999.98"), Decimal(0))
+    assert [row["balance_after"] for row in await full.history()] == ["1999999999999.98", most]
+    refusal(await full.deposit("0.01"), 400, "balance_limit")
+    for left in ("999999999999.99", "0.00"):
+        assert (await full.send(most, other)).json()["balance_after"] == left
 
 
 async def test_a_number_that_no_wallet_has(client: httpx.AsyncClient) -> None:

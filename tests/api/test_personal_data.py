@@ -87,7 +87,7 @@ async def test_nothing_is_left_but_the_ledger(
     assert kept(settings) == []
     assert len(await other.history()) == 1
     refused = await other.send("10.00", wallet)
-    assert (refused.status_code, refused.json()["code"]) == (400, "wallet_frozen")
+    assert (refused.status_code, refused.json()["code"]) == (400, "receiver_unavailable")
     # What was signed before does nothing any more.
     for method, path, body in (
         ("GET", "/users/", None),

@@ -36,7 +36,7 @@ from tests.helpers.users import CodeOf, OpenWallet, Person, register
 STATUSES = {
     **dict.fromkeys(["validation_failed", "insufficient_funds", "wallet_blocked", "wallet_frozen", "same_wallet"], 400),
     **dict.fromkeys(["wallet_exists", "balance_limit", "amount_too_small", "invalid_code", "wrong_password"], 400),
-    "user_exists": 400,
+    **dict.fromkeys(["receiver_unavailable", "amount_too_large", "user_exists"], 400),
     "bulk_refused": 400,
     **dict.fromkeys(["not_authenticated", "token_expired", "token_invalid", "wrong_credentials"], 401),
     **dict.fromkeys(["wallet_not_found", "session_not_found", "not_found"], 404),
@@ -132,6 +132,13 @@ async def wallet_frozen(scene: Scene) -> httpx.Response:
     return answer
 
 
+async def receiver_unavailable(scene: Scene) -> httpx.Response:
+    await Wallet.update({Wallet.frozen_at: datetime.now(UTC)}).where(Wallet.id == scene.his.id)
+    answer = await scene.mine.send("1", scene.his)
+    await Wallet.update({Wallet.frozen_at: None}).where(Wallet.id == scene.his.id)
+    return answer
+
+
 async def same_wallet(scene: Scene) -> httpx.Response:
     return await scene.mine.send("1", scene.mine)
 
@@ -150,6 +157,13 @@ async def balance_limit(scene: Scene) -> httpx.Response:
 
 async def amount_too_small(scene: Scene) -> httpx.Response:
     return await scene.mine.send("0.01", scene.dollars)
+
+
+async def amount_too_large(scene: Scene) -> httpx.Response:
+    await scene.dollars.deposit("999999999999.99")
+    answer = await scene.dollars.send("999999999999.99", scene.mine)
+    await scene.dollars.withdraw("999999999999.99")
+    return answer
 
 
 async def invalid_code(scene: Scene) -> httpx.Response:
@@ -247,7 +261,17 @@ CASES: dict[str, Callable[[Scene], Awaitable[httpx.Response]]] = {
     case.__name__: case
     for case in (
         *(validation_failed, insufficient_funds, wallet_blocked, wallet_frozen, same_wallet, wallet_exists),
-        *(balance_limit, amount_too_small, invalid_code, wrong_password, user_exists, not_authenticated, token_expired),
+        *(
+            receiver_unavailable,
+            balance_limit,
+            amount_too_small,
+            amount_too_large,
+            invalid_code,
+            wrong_password,
+            user_exists,
+            not_authenticated,
+            token_expired,
+        ),
         *(
             token_invalid,
             wrong_credentials,

@@ -14,6 +14,7 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.conf.apps import MigrationModule
 from piccolo.table import sort_table_classes
 
+from actors.money import BALANCE_MAX
 from db import migrate as migrations
 from db.engine import engine
 from db.migrate import MigrationError, Step, migrate, missing_changes
@@ -138,3 +139,40 @@ async def test_columns_come_while_a_long_reader_goes_on_and_payments_pass_betwee
     finally:
         await reader.close()
         await payer.close()
+
+
+async def test_amounts_get_wider_without_a_row_being_read_or_written(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = migrations._steps()
+    (place,) = [n for n, step in enumerate(steps) if "db_0009" in step.module.__name__]
+    monkeypatch.setattr(migrations, "_steps", lambda: steps[:place])
+    await migrate(empty_database)
+    looker = await asyncpg.connect(empty_database)
+    try:
+        await looker.execute(
+            """INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency", "received_amount",
+                "received_currency") SELECT gen_random_uuid(), 'DEPOSIT', n, 'KZT', n, 'KZT'
+            FROM generate_series(1, 1000) n;
+            SELECT pg_stat_force_next_flush()"""
+        )
+        monkeypatch.setattr(migrations, "_steps", lambda: steps[: place + 1])
+        before = await _files_and_reads(looker)
+        assert await migrate(empty_database)
+        assert await _files_and_reads(looker) == before
+        monkeypatch.undo()
+        await migrate(empty_database)
+        assert await _files_and_reads(looker) != before, "whoever validates a check reads: so this test can see it"
+        await looker.execute('UPDATE "wallet" SET "amount" = $1 WHERE "id" = 1', BALANCE_MAX)
+    finally:
+        await looker.close()
+
+
+async def _files_and_reads(looker: asyncpg.Connection) -> list[Any]:
+    return [
+        tuple(row)
+        for row in await looker.fetch(
+            """SELECT relname, pg_relation_filenode(relid), seq_scan FROM pg_stat_user_tables
+            WHERE relname IN ('entry', 'idempotency_key', 'transaction', 'wallet') ORDER BY relname"""
+        )
+    ]

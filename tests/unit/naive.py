@@ -1,8 +1,8 @@
 """
 The rules once more, slowly: whole cents, exact fractions, one account after another.
 
-Written from the contract and not from `actors/`, to be held against it. Where several refusals are true at once the
-contract does not say which one is told, so a verdict names them all.
+Written from the contract and not from `actors/`, to be held against it. Where several refusals are true at once, the
+contract says which one is told.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import floor
 from uuid import UUID
 
-CENTS_MAX = 999_999_999_999_99
+CENTS_MAX = 999_999_999_999_99  # of one payment, and of what deposits and adjustments bring a balance to
 FEE_TENGE_CENTS = 200_00
 MONTH = timedelta(days=30)
 
@@ -42,9 +42,9 @@ class Movement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What has to happen: one of `reasons` is told, or else `movement` is made, or nothing is (both empty)."""
+    """What has to happen: `reason` is told, or else `movement` is made, or nothing is (both empty)."""
 
-    reasons: frozenset[str] = frozenset()
+    reason: str = ""
     movement: Movement | None = None
     balance_cents: int = 0
     replayed: bool = False
@@ -83,10 +83,10 @@ class NaiveBank:
         if slot in self.remembered:
             first, verdict = self.remembered[slot]
             if first != wish:
-                return Verdict(frozenset({"idempotency_key_reused"}))
+                return Verdict("idempotency_key_reused")
             return Verdict(movement=verdict.movement, balance_cents=verdict.balance_cents, replayed=True)
         verdict = self._ask(wish)
-        if slot and not verdict.reasons:
+        if slot and not verdict.reason:
             self.remembered[slot] = (wish, verdict)
         return verdict
 
@@ -94,14 +94,14 @@ class NaiveBank:
         """The fee for the period that ended at `due`."""
         account = self.accounts.get(wallet)
         if account is None:
-            return Verdict(frozenset({"wallet_not_found"}))
+            return Verdict("wallet_not_found")
         if due > self.now or due != account.due:
             return Verdict(balance_cents=account.cents)
         if account.frozen:
-            return Verdict(frozenset({"wallet_frozen"}))
+            return Verdict("wallet_frozen")
         fee = self.fee(account)
         if fee is None:
-            return Verdict(frozenset({"rates_unavailable"}))
+            return Verdict("rates_unavailable")
         if account.cents >= fee:
             return Verdict(movement=self._pay(account, fee), balance_cents=account.cents)
         account.blocked = True
@@ -111,11 +111,11 @@ class NaiveBank:
         """So much more or less, by staff: even where the wallet is blocked or frozen."""
         account = self.accounts.get(wallet)
         if account is None:
-            return Verdict(frozenset({"wallet_not_found"}))
-        if account.cents + cents > CENTS_MAX:
-            return Verdict(frozenset({"balance_limit"}))
+            return Verdict("wallet_not_found")
+        if cents > 0 and account.cents + cents > CENTS_MAX:
+            return Verdict("balance_limit")
         if account.cents + cents < 0:
-            return Verdict(frozenset({"insufficient_funds"}))
+            return Verdict("insufficient_funds")
         if cents > 0:
             return self._book(Movement("DEPOSIT", None, wallet, cents, cents), acting=wallet)
         return self._book(Movement("WITHDRAW", wallet, None, -cents, -cents), acting=wallet)
@@ -124,15 +124,10 @@ class NaiveBank:
         """The same money back, by staff: once, and as long as it is there."""
         first = self.history[place]
         if place in self.undone or place in self.undoing:
-            return Verdict(frozenset({"not_reversible"}))
+            return Verdict("not_reversible")
         payer, payee = (self.accounts[id] if id else None for id in (first.receiver, first.sender))
-        reasons = set()
         if payer and payer.cents < first.received_cents:
-            reasons.add("insufficient_funds")
-        if payee and payee.cents + first.sent_cents > CENTS_MAX:
-            reasons.add("balance_limit")
-        if reasons:
-            return Verdict(frozenset(reasons))
+            return Verdict("insufficient_funds")
         self.undone.add(place)
         self.undoing.add(len(self.history))
         kind = "TRANSFER" if payer and payee else "DEPOSIT" if payee else "WITHDRAW"
@@ -143,7 +138,7 @@ class NaiveBank:
         """Nothing in or out, or the end of that."""
         account = self.accounts.get(wallet)
         if account is None:
-            return Verdict(frozenset({"wallet_not_found"}))
+            return Verdict("wallet_not_found")
         if account.frozen != frozen:
             account.frozen = frozen
             self._unblock(account)
@@ -166,43 +161,38 @@ class NaiveBank:
     def _ask(self, wish: Wish) -> Verdict:
         account = self.accounts.get(wish.wallet)
         if account is None or account.owner != wish.caller:
-            return Verdict(frozenset({"wallet_not_found"}))
-        sender = account if wish.kind != "DEPOSIT" else None
-        receiver = account if wish.kind == "DEPOSIT" else None
-        if wish.kind == "TRANSFER":
-            receiver = next((other for other in self.accounts.values() if f"{other.id:010}" == wish.number), None)
-            if receiver is None:
-                return Verdict(frozenset({"wallet_not_found"}))
-        reasons, arriving = self._reasons(wish, sender, receiver)
-        if reasons:
-            return Verdict(frozenset(reasons))
-        return self._move(wish, sender, receiver, arriving)
+            return Verdict("wallet_not_found")
+        if wish.kind == "TRANSFER" and f"{account.id:010}" == wish.number:
+            return Verdict("same_wallet")
+        if account.frozen:
+            return Verdict("wallet_frozen")
+        if wish.kind == "DEPOSIT":
+            if account.cents + wish.cents > CENTS_MAX:
+                return Verdict("balance_limit")
+            return self._book(Movement("DEPOSIT", None, account.id, wish.cents, wish.cents), acting=account.id)
+        if account.blocked:
+            return Verdict("wallet_blocked")
+        if account.cents < wish.cents:
+            return Verdict("insufficient_funds")
+        if wish.kind == "WITHDRAW":
+            return self._book(Movement("WITHDRAW", account.id, None, wish.cents, wish.cents), acting=account.id)
+        return self._send(wish, account)
 
-    def _reasons(self, wish: Wish, sender: Account | None, receiver: Account | None) -> tuple[set[str], int]:
-        reasons = set()
-        if (sender and sender.frozen) or (receiver and receiver.frozen):
-            reasons.add("wallet_frozen")
-        if sender and sender is receiver:
-            reasons.add("same_wallet")
-        if sender and sender.blocked:
-            reasons.add("wallet_blocked")
-        if sender and sender.cents < wish.cents:
-            reasons.add("insufficient_funds")
-        currencies = [side.currency for side in (sender, receiver) if side]
-        arriving = self.worth(wish.cents, currencies[0], currencies[-1])
+    def _send(self, wish: Wish, sender: Account) -> Verdict:
+        """What only the receiver can be to blame for, now that the sender could pay."""
+        receiver = next((other for other in self.accounts.values() if f"{other.id:010}" == wish.number), None)
+        if receiver is None:
+            return Verdict("wallet_not_found")
+        if receiver.frozen:
+            return Verdict("receiver_unavailable")
+        arriving = self.worth(wish.cents, sender.currency, receiver.currency)
         if arriving is None:
-            reasons.add("rates_unavailable")
-        elif arriving == 0:
-            reasons.add("amount_too_small")
-        elif receiver and receiver.cents + arriving > CENTS_MAX:
-            reasons.add("balance_limit")
-        return reasons, arriving or 0
-
-    def _move(self, wish: Wish, sender: Account | None, receiver: Account | None, arriving: int) -> Verdict:
-        movement = Movement(
-            wish.kind, sender.id if sender else None, receiver.id if receiver else None, wish.cents, arriving
-        )
-        return self._book(movement, acting=wish.wallet)
+            return Verdict("rates_unavailable")
+        if arriving == 0:
+            return Verdict("amount_too_small")
+        if arriving > CENTS_MAX:
+            return Verdict("amount_too_large")
+        return self._book(Movement("TRANSFER", sender.id, receiver.id, wish.cents, arriving), acting=sender.id)
 
     def _book(self, movement: Movement, *, acting: int | None) -> Verdict:
         if movement.sender:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.money import AMOUNT_MAX
+from actors.money import PAYMENT_MAX
 from actors.orders import BULK_MAX, Bulk, IdempotencyKey, Payment, Receipt, bulk_id, bulk_of, place_in
 from actors.refusals import BulkRefused, IdempotencyKeyReused, InsufficientFunds, RatesUnavailable, Refusal
 from actors.rules.apply import apply
@@ -20,7 +20,7 @@ from tests.unit.books import ALICE, BOB, NOON, PERIOD, book, deposit, rates, tra
 
 MINE = 1001
 KEY = IdempotencyKey(user_id=ALICE, key="k")
-# Ordinary ones, one that a fee unblocks, one that is frozen, one that is all but full, the sender itself, and nobody's.
+# Ordinary ones, one that a fee unblocks, one that is frozen, one that no deposit can fill, the sender, nobody's.
 NUMBERS = [f"{id:010}" for id in (1002, 1002, 1003, 1004, 1005, 1006, MINE, 4711)]
 
 Asked = list[tuple[str, Decimal, str | None]]
@@ -49,7 +49,7 @@ def money(cents: int) -> Decimal:
 
 def page(holding: int, rates_known: bool, blocked: bool, frozen: bool) -> Book:
     """A book in which something has happened already."""
-    ice, full = wallet(1005, owner=BOB), wallet(1006, AMOUNT_MAX - 150, owner=BOB)
+    ice, full = wallet(1005, owner=BOB), wallet(1006, PAYMENT_MAX - 150, owner=BOB)
     ice.frozen_at = NOON
     mine = wallet(MINE, money(holding), blocked=blocked, due=NOON - PERIOD if blocked else NOON + PERIOD)
     mine.frozen_at = NOON if frozen else None

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from actors.money import AMOUNT_MAX
+from actors.money import PAYMENT_MAX
 from actors.orders import Adjust, ChargeFee, Freeze, IdempotencyKey, Order, Reverse, StaffMember, Unfreeze, new_id
 from actors.rules.apply import apply
 from actors.rules.book import Book
@@ -53,9 +53,9 @@ def test_a_frozen_wallet_refuses_everything_in_and_out_and_a_deposit_changes_not
         deposit(mine, "1.00"),
         withdraw(mine, "1.00"),
         transfer(mine, his, "1.00"),
-        transfer(his, mine, "1.00"),
     ):
         assert outcome(order, page) == "wallet_frozen"
+    assert outcome(transfer(his, mine, "1.00"), page) == "receiver_unavailable"
     assert outcome(ChargeFee(wallet_id=mine.id, due_at=NOON), page) == "wallet_frozen"
     assert outcome(deposit(mine, "1.00"), page) == "wallet_frozen"
     assert (mine.amount, mine.is_active, mine.frozen_at) == (Decimal("500.00"), True, NOON)
@@ -142,9 +142,18 @@ def test_the_log_and_the_receipts_name_who_did_what_to_whom() -> None:
 def test_an_adjustment_fills_a_wallet_to_its_limit_and_not_a_cent_further() -> None:
     mine = wallet(1001, "1.00")
     page = book(mine)
-    assert outcome(adjust(mine, str(AMOUNT_MAX - Decimal("0.99"))), page) == "balance_limit"
-    assert outcome(adjust(mine, str(AMOUNT_MAX - Decimal("1.00"))), page) == "done"
-    assert mine.amount == AMOUNT_MAX
+    assert outcome(adjust(mine, str(PAYMENT_MAX - Decimal("0.99"))), page) == "balance_limit"
+    assert outcome(adjust(mine, str(PAYMENT_MAX - Decimal("1.00"))), page) == "done"
+    assert mine.amount == PAYMENT_MAX
+
+
+def test_from_a_wallet_that_has_received_more_than_that_staff_can_take_some() -> None:
+    mine, his = wallet(1001, PAYMENT_MAX), wallet(1002, PAYMENT_MAX, owner=BOB)
+    page = book(mine, his)
+    assert outcome(transfer(his, mine, PAYMENT_MAX), page) == "done"
+    assert outcome(adjust(mine, "0.01"), page) == "balance_limit"
+    assert outcome(adjust(mine, "-0.01"), page) == "done"
+    assert mine.amount == 2 * PAYMENT_MAX - Decimal("0.01")
 
 
 def test_the_smallest_adjustment_unblocks_a_wallet_that_lacked_only_that() -> None:
@@ -169,16 +178,15 @@ def test_what_can_not_be_reversed() -> None:
     assert outcome(reverse(new_id()), page) == "transaction_not_found"
 
 
-def test_a_sender_who_has_no_room_for_what_comes_back_gets_nothing_back() -> None:
+def test_what_comes_back_to_a_sender_may_bring_the_wallet_beyond_what_deposits_may() -> None:
     mine, his = wallet(1001, "1000.00"), wallet(1002, owner=BOB, currency="USD")
     page = book(mine, his, rates=rates())
     sent = apply(transfer(mine, his, "1000.00"), page).transaction
     assert sent
-    apply(deposit(mine, AMOUNT_MAX - Decimal("999.99")), page)
+    apply(deposit(mine, PAYMENT_MAX - Decimal("999.99")), page)
     page = next_book(page)
-    assert outcome(reverse(sent.id), page) == "balance_limit"
-    apply(withdraw(mine, "0.01"), page)
     assert outcome(reverse(sent.id), page) == "done"
+    assert mine.amount == PAYMENT_MAX + Decimal("0.01")
 
 
 def test_a_reversed_fee_adjustment_and_deposit_come_from_where_they_went() -> None:

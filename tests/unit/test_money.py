@@ -9,16 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actors.money import AMOUNT_MAX, CENT, InvalidAmount, Rates, amount_from_json, convert
+from actors.money import CENT, PAYMENT_MAX, InvalidAmount, Rates, amount_from_json, convert
 from db.currencies import CURRENCIES
 from tests.helpers.prices import rates_at
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 amounts = st.one_of(
-    st.decimals(min_value=CENT, max_value=AMOUNT_MAX, places=2),
+    st.decimals(min_value=CENT, max_value=PAYMENT_MAX, places=2),
     st.decimals(min_value=CENT, max_value=1000, places=2),
-    st.sampled_from([CENT, AMOUNT_MAX]),
+    st.sampled_from([CENT, PAYMENT_MAX]),
 )
 currencies = st.sampled_from(CURRENCIES)
 prices = st.one_of(
@@ -109,12 +109,12 @@ def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_w
 @given(boards, amounts, st.lists(currencies, min_size=1, max_size=5))
 @example(
     rates_at(as_of=NOW, valid_until=NOW, KZT="501"),
-    AMOUNT_MAX,
+    PAYMENT_MAX,
     ["KZT", "USD"],
 )
 @example(
     rates_at(as_of=NOW, valid_until=NOW, KZT="600"),
-    AMOUNT_MAX,
+    PAYMENT_MAX,
     ["KZT", "USD"],
 )
 def test_money_sent_round_through_any_currencies_never_comes_back_as_more(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.money import AMOUNT_MAX
+from actors.money import PAYMENT_MAX
 from actors.orders import ChargeFee
 from actors.refusals import BalanceLimit, WalletNotFound
 from actors.rules.apply import apply
@@ -112,14 +112,14 @@ def test_a_transfer_that_would_arrive_as_nothing_is_refused() -> None:
 
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_a_wallet_holds_its_limit_and_not_a_cent_more(room: int, arriving: int) -> None:
-    mine = wallet(1001, AMOUNT_MAX - Decimal(room).scaleb(-2))
+    mine = wallet(1001, PAYMENT_MAX - Decimal(room).scaleb(-2))
     page = book(mine)
     order = deposit(mine, Decimal(arriving).scaleb(-2))
     if arriving > room:
         with pytest.raises(BalanceLimit):
             apply(order, page)
     else:
-        assert apply(order, page).balance_after <= AMOUNT_MAX
+        assert apply(order, page).balance_after <= PAYMENT_MAX
 
 
 def test_nobody_learns_whether_a_wallet_is_missing_or_somebody_elses() -> None:
@@ -160,12 +160,12 @@ def test_a_replay_tells_the_balance_of_its_day() -> None:
     assert (again.replayed, again.transaction, again.balance_after) == (True, first.transaction, Decimal("1.00"))
 
 
-def test_a_transfer_fills_a_wallet_to_its_limit_and_not_a_cent_further() -> None:
-    mine, his = wallet(1001, "10.00"), wallet(1002, AMOUNT_MAX - Decimal("5.00"), owner=BOB)
-    page = book(mine, his)
-    assert outcome(transfer(mine, his, "5.01"), page) == "balance_limit"
-    assert outcome(transfer(mine, his, "5.00"), page) == "done"
-    assert his.amount == AMOUNT_MAX
+def test_a_transfer_brings_what_one_payment_may_move_and_not_a_cent_more() -> None:
+    mine, his = wallet(1001, PAYMENT_MAX, currency="USD"), wallet(1002, PAYMENT_MAX, owner=BOB)
+    page = book(mine, his, rates=rates(kzt="500"))
+    assert outcome(transfer(mine, his, "2000000000.00"), page) == "amount_too_large"
+    assert outcome(transfer(mine, his, "1999999999.99"), page) == "done"
+    assert his.amount == PAYMENT_MAX + Decimal("999999999995.00")
 
 
 def test_a_transfer_keeps_the_rate_it_used_and_its_reference() -> None:
