@@ -106,6 +106,10 @@ class Bank:
         """
         return await self._outcomes(bulk)
 
+    def has_met(self, number: str) -> bool:
+        """Whether somebody has paid the wallet with this number, in this process."""
+        return number in self._wallet_ids
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Carry out orders as long as the block runs; then finish what was accepted, and leave nobody unanswered."""

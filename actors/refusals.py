@@ -90,6 +90,12 @@ class WalletNotFound(Refusal):
     detail = "Check the wallet's id or number."
 
 
+class ReceiverNotFound(WalletNotFound):
+    """Nobody has the number that is to be paid."""
+
+    detail = "There is no wallet with this number. Check wallet_number."
+
+
 class TransactionNotFound(Refusal):
     status = 404
     code = "transaction_not_found"

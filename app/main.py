@@ -27,6 +27,7 @@ from app.limits.visitor import visitor
 from app.logs.requests import RequestLog, log_config
 from app.payments.bulk import BulkController
 from app.payments.history import HistoryController
+from app.payments.probing import ProbingLimit
 from app.payments.routes import PaymentsController
 from app.people.codes import Codes
 from app.people.images import Images, media_route
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> Litestar:
     objects = {
         "bank": banking.bank,
         "payment_limits": payment_limits,
+        "probing_limit": ProbingLimit(banking.bank, redis, settings.limits.unpaid_numbers_per_user),
         "profiles": profiles,
         "sessions": Sessions(tokens),
         **_with_passwords(

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from actors.money import BALANCE_MAX, PAYMENT_MAX, Rates, convert
 from actors.orders import IdempotencyKey, Receipt
-from actors.refusals import AmountTooLarge, AmountTooSmall, RatesUnavailable, WalletNotFound
+from actors.refusals import AmountTooLarge, AmountTooSmall, RatesUnavailable, ReceiverNotFound, WalletNotFound
 from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
@@ -82,11 +82,11 @@ class Book:
         The wallet with this number, whoever's it is.
 
         Raises:
-            WalletNotFound: there is none.
+            ReceiverNotFound: there is none.
         """
         wallet = self.numbers.get(number)
         if wallet is None:
-            raise WalletNotFound("There is no wallet with this number. Check wallet_number.")
+            raise ReceiverNotFound()
         return wallet
 
     def number(self, wallet_id: int | None) -> str | None:

@@ -5,6 +5,7 @@ Its key is remembered with the first transfer that happens, and knows the others
 bulk's. So a repeated request finds again what has happened, and tries what was refused.
 """
 
+from copy import copy
 from hashlib import sha256
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from actors.orders import Bulk, Receipt, Transfer, bulk_id, place_in
 from actors.refusals import BulkRefused, IdempotencyKeyReused, RatesUnavailable, Refusal
 from actors.rules.apply import apply
 from actors.rules.book import Book, UsedKey
+from actors.rules.payments import refuse_unless_sent
 
 
 def apply_all(bulk: Bulk, book: Book) -> list[Receipt | Refusal]:
@@ -26,6 +28,8 @@ def apply_all(bulk: Bulk, book: Book) -> list[Receipt | Refusal]:
     if used and used.row.fingerprint != fingerprint(bulk):
         raise IdempotencyKeyReused()
     book.owned(bulk.wallet_id, bulk.caller_id)
+    if bulk.atomic and not used and bulk.transfers[0].id not in book.done:
+        _refuse_unless_all_sent(bulk, book)
     before = book.mark(_wallet_ids(bulk, book)) if bulk.atomic else None
     outcomes = _replay(bulk, used, book) if used else [_find_or_apply(each, book) for each in bulk.transfers]
     if before and (refused := [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Refusal)]):
@@ -67,6 +71,25 @@ def _find_or_apply(transfer: Transfer, book: Book, *, replayed: bool = False) ->
         return apply(transfer, book)
     except Refusal as refusal:
         return refusal
+
+
+def _refuse_unless_all_sent(bulk: Bulk, book: Book) -> None:
+    """
+    Refuse what the sender could not send, before any receiver is looked at.
+
+    Who can't pay for the whole learns nothing of those who were to be paid, by which of the transfers is named either.
+    """
+    sender = copy(book.wallets[bulk.wallet_id])
+    refused: list[tuple[int, Refusal]] = []
+    for place, each in enumerate(bulk.transfers):
+        try:
+            refuse_unless_sent(each, sender)
+        except Refusal as refusal:
+            refused.append((place, refusal))
+        else:
+            sender.amount -= each.amount
+    if refused:
+        raise BulkRefused(refused)
 
 
 def _refusal_of_all(refused: list[tuple[int, Refusal]]) -> Refusal:

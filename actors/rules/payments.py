@@ -48,9 +48,7 @@ def withdraw(order: Withdraw, book: Book) -> Receipt:
 def transfer(order: Transfer, book: Book) -> Receipt:
     """Debit the sender, credit the receiver in its own currency, and take an overdue fee from whom it unblocks."""
     sender = book.owned(order.wallet_id, order.caller_id)
-    if order.receiver_number == sender.number:
-        raise SameWallet()
-    _refuse_unless_it_pays(sender, order.amount)
+    refuse_unless_sent(order, sender)
     receiver = book.numbered(order.receiver_number)
     if receiver.frozen_at:
         raise ReceiverUnavailable()
@@ -71,6 +69,13 @@ def transfer(order: Transfer, book: Book) -> Receipt:
     )
     settle_fee_if_blocked(receiver, book)
     return book.receipt(transaction, sender.amount)
+
+
+def refuse_unless_sent(order: Transfer, sender: WalletRow) -> None:
+    """Raise what stands in the way of a transfer on the sender's side, whoever is to receive it."""
+    if order.receiver_number == sender.number:
+        raise SameWallet()
+    _refuse_unless_it_pays(sender, order.amount)
 
 
 def _refuse_unless_it_pays(wallet: WalletRow, amount: Decimal) -> None:

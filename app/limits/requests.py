@@ -30,6 +30,7 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     """Requests allowed per time window. 0 disables a limit. In development, only staff are limited by address."""
 
     payments_per_user: int = 600_000  # per minute; each transfer of a bulk counts
+    unpaid_numbers_per_user: int = 60  # per day; different wallet numbers that could not be paid
     sign_ins_per_phone: int = 30  # per 15 minutes
     sign_ins_per_address: int = 100  # per 15 minutes
     refreshes_per_address: int = 300  # per 15 minutes
@@ -65,12 +66,14 @@ class RateLimited(Refusal):
     code = "rate_limited"
     title = "Too many requests."
 
-    def __init__(self, policy: str, *, most: int, window_seconds: int, wait_seconds: int) -> None:
+    def __init__(
+        self, policy: str, *, most: int, window_seconds: int, wait_seconds: int, detail: str | None = None
+    ) -> None:
         standing = Standing(policy, most=most, window_seconds=window_seconds, left=0, seconds=wait_seconds)
         self.headers: Mapping[str, str] = {"Retry-After": str(wait_seconds), **standing.headers}
         minutes = window_seconds // 60
         window = "a minute" if minutes <= 1 else "a day" if window_seconds == DAY_SECONDS else f"{minutes} minutes"
-        super().__init__(f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
+        super().__init__(detail or f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
 
 
 class _Count(Struct, frozen=True):

@@ -9,7 +9,6 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from actors.bank import Bank
 from actors.orders import BULK_MAX, Bulk, Payment, Receipt, bulk_of
 from actors.refusals import (
     BulkRefused,
@@ -28,6 +27,7 @@ from app.http.controller import OrderedController
 from app.http.problems import BAD_BODY, ValidationFailed, problem_type, problems
 from app.limits.requests import RateLimited
 from app.payments.handler import Initiator, PaymentHandler
+from app.payments.probing import ProbingLimit
 from app.payments.routes import REPLAYED, TransferBody
 from app.payments.views import TransactionView, receipt_view
 
@@ -160,7 +160,7 @@ class BulkController(OrderedController):
         request_max_body_size=BULK_BODY_MAX_BYTES,
     )
     async def transfers(
-        self, data: JSONBody[BulkBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
+        self, data: JSONBody[BulkBody], by: NamedDependency[Initiator], probing_limit: NamedDependency[ProbingLimit]
     ) -> Answer[BulkAnswer]:
         """
         Makes 1 to 1 000 transfers from one of your wallets, in order.
@@ -170,7 +170,7 @@ class BulkController(OrderedController):
         rates are missing) and `errors` lists each refused transfer. An `Idempotency-Key` covers the whole request: when
         it is repeated, transfers that were made are answered again, and those that were refused are tried again.
         """
-        return _answer(await bank.perform_all(data.bulk(by)))
+        return _answer(await probing_limit.bulk(data.bulk(by)))
 
 
 def _answer(outcomes: list[Receipt | Refusal]) -> Answer[BulkAnswer]:

@@ -31,6 +31,7 @@ from app.http.fields import PlainText
 from app.http.problems import BAD_BODY, problems
 from app.limits.requests import RateLimited
 from app.payments.handler import Initiator, PaymentHandler
+from app.payments.probing import ProbingLimit
 from app.payments.views import Reference, TransactionView, receipt_view
 
 REPLAYED = ((b"idempotent-replayed", b"true"),)
@@ -120,10 +121,13 @@ class PaymentsController(OrderedController):
         ),
     )
     async def transfer(
-        self, data: JSONBody[TransferBody], by: NamedDependency[Initiator], bank: NamedDependency[Bank]
+        self,
+        data: JSONBody[TransferBody],
+        by: NamedDependency[Initiator],
+        probing_limit: NamedDependency[ProbingLimit],
     ) -> Answer[TransactionView]:
         """Sends money to any wallet, converted at the current rate if the currencies differ."""
-        return _answer(await bank.perform(data.transfer(by)))
+        return _answer(await probing_limit.transfer(data.transfer(by)))
 
 
 def _answer(receipt: Receipt) -> Answer[TransactionView]:

@@ -86,6 +86,10 @@ def one_by_one(of: Bulk, on: Book) -> list[Receipt | Refusal]:
     return outcomes
 
 
+def refusals(outcomes: list[Receipt | Refusal]) -> list[tuple[int, Refusal]]:
+    return [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Refusal)]
+
+
 def said(outcomes: list[Receipt | Refusal]) -> list[Any]:
     """Outcomes that can be compared: refusals by their code and sentence."""
     return [(each.code, str(each)) if isinstance(each, Refusal) else each for each in outcomes]
@@ -108,8 +112,11 @@ def test_a_bulk_comes_to_what_its_transfers_come_to_one_after_another(on: Book, 
 @given(pages, asked)
 def test_an_atomic_one_comes_to_the_same_or_to_nothing(on: Book, wishes: Asked) -> None:
     order, alone = bulk(wishes, atomic=True, key=KEY), deepcopy(on)
+    # What stands in the way on the sender's side, if all receivers were fine, is told first.
+    fine = [(to if to == f"{MINE:010}" else f"{1002:010}", amount, reference) for to, amount, reference in wishes]
+    refused = refusals(one_by_one(bulk(fine), deepcopy(on)))
     came_to = one_by_one(order, alone)
-    refused = [(place, each) for place, each in enumerate(came_to) if isinstance(each, Refusal)]
+    refused = refused or refusals(came_to)
     before = everything(on)
     outcome = asked_of(order, on)
     if isinstance(outcome, list):

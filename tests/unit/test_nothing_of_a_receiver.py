@@ -110,7 +110,9 @@ def test_two_wallets_that_hold_other_amounts_or_owe_a_fee_are_told_apart_by_noth
 def test_who_could_not_pay_does_not_learn_whether_a_wallet_is_frozen_or_there_at_all(
     sender: Sender, his: str, mine: str, receiver: Receiver
 ) -> None:
-    poor = Sender(Decimal("0.00"), sender.blocked, sender.frozen, sender.tries)
+    """Of a bulk that is all or nothing it is the whole that has to be paid for."""
+    tries = [(True, wishes) for _, wishes in sender.tries if sum(amount for _, amount in wishes) > sender.held]
+    poor = Sender(sender.held, sender.blocked, sender.frozen, tries or [(False, [(HIS, sender.held + 1)])])
     frozen = Receiver(receiver.held, receiver.blocked, frozen=True)
     assert told(poor, his, mine, receiver) == told(poor, his, mine, frozen) == told(poor, his, mine, None)
 

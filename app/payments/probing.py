@@ -1,0 +1,244 @@
+"""How many wallet numbers a person may find out about in a day without paying them."""
+
+import asyncio
+import logging
+from asyncio import timeout
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from time import monotonic
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from actors.bank import Bank
+from actors.orders import Bulk, Receipt, Transfer
+from actors.refusals import (
+    AmountTooLarge,
+    AmountTooSmall,
+    BulkRefused,
+    FieldError,
+    Overloaded,
+    ReceiverNotFound,
+    ReceiverUnavailable,
+    Refusal,
+)
+from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, Seldom, limit_key
+from db.tables import Wallet
+
+log = logging.getLogger(__name__)
+
+POLICY = "unpaid-numbers-per-user"
+PEOPLE_MAX = 50_000
+# So many movements of each of a person's wallets tell whom they have paid: more would take seconds to look through.
+MOVEMENTS_MAX = 10_000
+ERRORS_MAX = 50
+
+OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
+"""The refusals that tell something of the number that was to be paid: that it is nobody's, frozen, or its currency."""
+
+# Nothing in it depends on the number that is to be paid: how long it takes tells nobody whether there is such a wallet.
+_PAID = """
+SELECT DISTINCT receiver."wallet_number" FROM "wallet" mine
+CROSS JOIN LATERAL (
+    SELECT "transaction" FROM "entry" WHERE "wallet" = mine."id" ORDER BY "id" DESC LIMIT {}
+) moved
+JOIN "transaction" t ON t."id" = moved."transaction" AND t."sender" = mine."id"
+JOIN "wallet" receiver ON receiver."id" = t."receiver"
+WHERE mine."user" = {}
+"""
+
+
+class TooManyUnpaid(RateLimited):
+    """Somebody has tried too many numbers that could not be paid."""
+
+    def __init__(self, most: int, wait_seconds: int, errors: Collection[FieldError] = ()) -> None:
+        super().__init__(
+            POLICY,
+            most=most,
+            window_seconds=DAY_SECONDS,
+            wait_seconds=wait_seconds,
+            detail=(
+                f"Of the wallet numbers that you have tried within a day, {most} could not be paid. Until"
+                f" {wait_seconds} seconds from now you can pay only those that you have paid before."
+            ),
+        )
+        self.errors = tuple(errors)
+
+
+class _Person:
+    """What one person has tried, in this process and as far as Redis has told in the others."""
+
+    __slots__ = ("asking", "door", "ends_at", "left", "paid", "present", "refused", "told", "total")
+
+    def __init__(self) -> None:
+        self.door = asyncio.Lock()  # whoever waits for room, in order
+        self.left = asyncio.Event()
+        self.present = 0  # requests
+        self.asking = 0  # the numbers of those that are with the bank
+        self.begin()
+
+    def begin(self) -> None:
+        """A new day."""
+        self.ends_at = monotonic() + DAY_SECONDS
+        self.refused: set[str] = set()
+        self.total = 0
+        self.told = True
+        self.paid: set[str] | None = None
+
+    @property
+    def used(self) -> int:
+        return max(len(self.refused), self.total)
+
+
+class ProbingLimit:
+    """
+    The bank's door for transfers, in front of which tried numbers are counted.
+
+    A payment that is refused because of its receiver tells whether there is such a wallet, and whether it takes money.
+    Once a person has learned that of `most` different numbers in a day, only those that they have paid before are let
+    through, before anybody looks for the number. Numbers that this process has not met are asked about by no more at a
+    time than the person has left, the others wait; so parallel requests learn no more. A bulk may go beyond it once,
+    since it is counted when it is answered.
+
+    Counted in Redis over all processes; another process hears of it with the first number that it counts itself. Where
+    Redis is late or gone, each process goes by its own count. 0 switches it off.
+    """
+
+    def __init__(self, bank: Bank, redis: Redis, most: int) -> None:
+        self.bank = bank
+        self._redis = redis
+        self._most = most
+        self._people: dict[UUID, _Person] = {}  # with a refused number or a request under way; oldest first
+        self._asks_again_at = 0.0
+        self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis does not answer (%s)")
+
+    async def transfer(self, order: Transfer) -> Receipt:
+        """As `Bank.perform`. Raises `TooManyUnpaid` besides."""
+        if order.caller_id not in self._people and self.bank.has_met(order.receiver_number):
+            return await self.bank.perform(order)  # nearly always
+        if not self._most:
+            return await self.bank.perform(order)
+        async with self._turn(order.caller_id, (order.receiver_number,)) as refused:
+            try:
+                return await self.bank.perform(order)
+            except OF_RECEIVER:
+                refused.add(order.receiver_number)
+                raise
+
+    async def bulk(self, bulk: Bulk) -> list[Receipt | Refusal]:
+        """As `Bank.perform_all`. Raises `TooManyUnpaid` besides, naming the transfers to numbers not paid before."""
+        numbers = [each.receiver_number for each in bulk.transfers]
+        if not self._most or (bulk.caller_id not in self._people and all(map(self.bank.has_met, numbers))):
+            return await self.bank.perform_all(bulk)
+        async with self._turn(bulk.caller_id, numbers) as refused:
+            try:
+                outcomes = await self.bank.perform_all(bulk)
+            except BulkRefused as refusal:
+                refused.update(numbers[place] for place, each in refusal.refused if isinstance(each, OF_RECEIVER))
+                raise
+            refused.update(
+                number for number, each in zip(numbers, outcomes, strict=True) if isinstance(each, OF_RECEIVER)
+            )
+            return outcomes
+
+    @asynccontextmanager
+    async def _turn(self, user_id: UUID, numbers: Sequence[str]) -> AsyncIterator[set[str]]:
+        """A place for what the block asks about these numbers; it adds those that were refused to the set."""
+        person = self._person(user_id)
+        person.present += 1
+        asking, refused = len(set(numbers)), set[str]()
+        try:
+            await self._wait_for_room(person, asking)
+            if person.used >= self._most:
+                await self._refuse_unpaid(user_id, person, numbers)
+                yield refused  # of those that were paid before, nothing is found out
+                return
+            person.asking += asking
+            try:
+                yield refused
+            finally:
+                if refused:
+                    await self._count(user_id, person, refused)
+                person.asking -= asking
+                person.left.set()
+        finally:
+            person.present -= 1
+            if not person.present and not person.refused:
+                self._people.pop(user_id, None)
+
+    def _person(self, user_id: UUID) -> _Person:
+        person = self._people.get(user_id)
+        if person is None:
+            if len(self._people) >= PEOPLE_MAX:
+                self._forget_the_oldest()
+            person = self._people[user_id] = _Person()
+        elif person.ends_at <= monotonic():
+            del self._people[user_id]  # to be the youngest again
+            person.begin()
+            self._people[user_id] = person
+        return person
+
+    def _forget_the_oldest(self) -> None:
+        """Raises `Overloaded` where that would be to forget what nobody else knows."""
+        user_id, oldest = next(iter(self._people.items()))
+        if oldest.present or not (oldest.told or oldest.ends_at <= monotonic()):
+            raise Overloaded()
+        del self._people[user_id]
+
+    async def _wait_for_room(self, person: _Person, asking: int) -> None:
+        """What is beyond what is left waits until nothing else of the person's is with the bank, and is alone then."""
+
+        def room() -> bool:
+            return not person.asking or person.used + person.asking + asking <= self._most
+
+        if room() and not person.door.locked():
+            return
+        try:
+            async with timeout(self.bank.limits.deadline_seconds), person.door:
+                while not room():
+                    person.left.clear()
+                    await person.left.wait()
+        except TimeoutError:
+            raise Overloaded() from None
+
+    async def _refuse_unpaid(self, user_id: UUID, person: _Person, numbers: Sequence[str]) -> None:
+        if person.paid is None:
+            person.paid = {row["wallet_number"] for row in await Wallet.raw(_PAID, MOVEMENTS_MAX, user_id)}
+        unpaid = [place for place, number in enumerate(numbers) if number not in person.paid]
+        if unpaid:
+            own = await Wallet.select(Wallet.wallet_number).where(Wallet.user == user_id)
+            known = {row["wallet_number"] for row in own}
+            unpaid = [place for place in unpaid if numbers[place] not in known]
+        if unpaid:
+            errors = [
+                FieldError(field=f"transfers[{place}].wallet_number", message="You have not paid this number before.")
+                for place in unpaid[:ERRORS_MAX]
+            ]
+            wait_seconds = max(1, int(person.ends_at - monotonic()))
+            raise TooManyUnpaid(self._most, wait_seconds, errors if len(numbers) > 1 else ())
+
+    async def _count(self, user_id: UUID, person: _Person, refused: set[str]) -> None:
+        person.refused |= refused
+        person.told = False
+        if monotonic() < self._asks_again_at:
+            return
+        key = limit_key(POLICY, str(user_id))
+        try:
+            async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+                pipe.sadd(key, *map(_digest, person.refused))  # all of them: Redis may have been away, or lost some
+                pipe.expire(key, DAY_SECONDS, nx=True)
+                pipe.scard(key)
+                pipe.ttl(key)
+                _, _, person.total, left_seconds = await pipe.execute()
+        except (RedisError, OSError) as error:
+            self._asks_again_at = monotonic() + COUNT_SECONDS
+            self._alone.warn(type(error).__name__)
+            return
+        person.told = True
+        person.ends_at = monotonic() + left_seconds
+
+
+def _digest(number: str) -> str:
+    return sha256(number.encode()).hexdigest()[:16]
