@@ -167,7 +167,8 @@ class BulkController(OrderedController):
 
         Each transfer stands for itself: the status is 201 if all were made, otherwise 207, with the transaction or the
         problem of each. With `atomic`, all are made or none: if any is refused, the status is 400 (503 if only exchange
-        rates are missing) and `errors` lists each refused transfer. An `Idempotency-Key` covers the whole request: when
+        rates are missing) and `errors` lists each refused transfer; if you can't pay for all of it, only those that are
+        in the way on your side. An `Idempotency-Key` covers the whole request: when
         it is repeated, transfers that were made are answered again, and those that were refused are tried again.
         """
         return _answer(await probing_limit.bulk(data.bulk(by)))

@@ -72,7 +72,7 @@ class WalletsController(OrderedController):
         responses=problems(ValidationFailed, *SIGNED_OUT, WalletNotFound, DatabaseUnavailable),
     )
     async def get_wallet(self, caller: NamedDependency[Caller], id: WalletId) -> WalletView:
-        """Returns one of your wallets: its balance, and whether it is blocked for an unpaid fee."""
+        """Returns one of your wallets: its balance, and whether it is blocked or frozen."""
         return await wallet_of(caller.user_id, wallet_id_in(id))
 
     @patch(

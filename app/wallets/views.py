@@ -1,7 +1,7 @@
 """Wallets as their owners see them. Reads skip the actors and go by index only."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -10,6 +10,8 @@ from actors.money import Currency
 from actors.refusals import WalletNotFound
 from app.http.fields import Amount, WalletNumber
 from db.tables import Wallet
+
+WalletStatus = Literal["ACTIVE", "BLOCKED", "FROZEN"]
 
 
 class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
@@ -20,7 +22,11 @@ class WalletView(Struct, kw_only=True, rename={"user_id": "user"}):
     name: Annotated[str, Meta(examples=["Groceries"])]
     amount: Amount
     amount_currency: Currency
-    is_active: bool
+    status: Annotated[
+        WalletStatus,
+        Meta(description="`BLOCKED`: it can't pay its fee, and sends nothing. `FROZEN` by staff: nothing in or out."),
+    ]
+    is_active: Annotated[bool, Meta(description="Whether `status` is `ACTIVE`.")]
     created_at: datetime
     updated_at: datetime
     user_id: UUID
@@ -50,13 +56,15 @@ async def wallet_of(user_id: UUID, wallet_id: int) -> WalletView:
 
 
 def _view(row: dict[str, Any]) -> WalletView:
+    status: WalletStatus = "FROZEN" if row["frozen_at"] else "ACTIVE" if row["is_active"] else "BLOCKED"
     return WalletView(
         id=row["id"],
         wallet_number=row["wallet_number"],
         name=row["name"],
         amount=row["amount"],
         amount_currency=row["amount_currency"],
-        is_active=row["is_active"],
+        status=status,
+        is_active=status == "ACTIVE",
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         user_id=row["user"],

@@ -53,7 +53,10 @@ OPEN_TO_ALL = {
     *("/users/password/reset/", "/users/password/reset/verify/"),
 }
 
-WALLET = {"id", "wallet_number", "name", "amount", "amount_currency", "is_active", "created_at", "updated_at", "user"}
+WALLET = {
+    *("id", "wallet_number", "name", "amount", "amount_currency", "status", "is_active"),
+    *("created_at", "updated_at", "user"),
+}
 TRANSACTION = {
     *("id", "operation_type", "amount", "amount_currency", "received_amount", "received_currency", "exchange_rate"),
     *("sender", "receiver", "reference", "balance_after", "created_at"),

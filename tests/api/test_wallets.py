@@ -5,7 +5,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 
+from db.tables import Wallet
 from tests.helpers.refusals import refusal
 from tests.helpers.users import Person, register
 
@@ -23,6 +25,7 @@ async def test_a_wallet_is_opened_empty_and_in_tenge_unless_told_otherwise(clien
         "name": "My wallet",
         "amount": "0.00",
         "amount_currency": "KZT",
+        "status": "ACTIVE",
         "is_active": True,
         "created_at": wallet["created_at"],
         "updated_at": wallet["created_at"],
@@ -133,3 +136,19 @@ async def wallets_of(person: Person) -> list[dict[str, Any]]:
     assert response.status_code == 200
     wallets: list[dict[str, Any]] = response.json()
     return wallets
+
+
+@pytest.mark.parametrize(
+    ("active", "frozen", "status"),
+    [(True, False, "ACTIVE"), (False, False, "BLOCKED"), (True, True, "FROZEN"), (False, True, "FROZEN")],
+)
+async def test_the_owner_sees_what_holds_a_wallet_up(
+    client: httpx.AsyncClient, active: bool, frozen: bool, status: str
+) -> None:
+    alice = await register(client)
+    wallet = await alice.open_wallet()
+    change: dict[Any, Any] = {Wallet.is_active: active, Wallet.frozen_at: datetime.now(UTC) if frozen else None}
+    await Wallet.update(change).where(Wallet.id == wallet.id)
+    profile = (await alice.request("GET", "/users/")).json()
+    for shown in (await wallet.shown(), *await wallets_of(alice), *profile["wallets"]):
+        assert (shown["status"], shown["is_active"]) == (status, status == "ACTIVE")
