@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from app.http.problems import MEDIA_TYPE, UNEXPECTED, Problem
 from app.server.bounds import HEAD_TOO_LARGE, TOO_SLOW
+from app.server.refusals import NOT_IMPLEMENTED
 
 
 class Header(Struct, frozen=True):
@@ -55,6 +56,7 @@ _BEFORE: dict[str, tuple[Problem, str]] = {
 }
 _BEFORE_A_BODY: dict[str, tuple[Problem, str]] = {
     "RequestTimeout": (TOO_SLOW, "The body took too long to arrive (`request_timeout`)."),
+    "NotImplemented": (NOT_IMPLEMENTED, "The body came in an unknown transfer coding (`not_implemented`)."),
 }
 _IDS = {"/users/sessions/": "3f1c1f0e-5a0b-4c57-9a56-5d1d3a4d7c11", "/users/wallets/": "1001"}
 

@@ -2,13 +2,11 @@
 
 from typing import Any, Self
 
-import msgspec
 from msgspec import Struct
-from uuid_utils import uuid7
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.http.problems import CROWDED, MEDIA_TYPE, Problem, problem_type
-from app.http.security_headers import ANSWER
+from app.http.problems import CROWDED, Problem
+from app.server.framing import FramedProtocol
+from app.server.refusals import NOT_HTTP, answer, problem
 
 # As other servers have it: our own clients send less than 4 KiB.
 HEAD_MAX_BYTES = 32 * 1024
@@ -28,39 +26,19 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """Who was told to come again in a second, and asks at once, is read so much later."""
 
 
-def _problem(status: int, code: str, title: str, detail: str) -> Problem:
-    """It names no `instance`: what was asked for is not known, or was not read."""
-    return Problem(type=problem_type(code), title=title, status=status, detail=detail, instance="", code=code)
-
-
-NOT_HTTP = _problem(400, "bad_request", "This is not a request.", "Expected HTTP/1.1 (RFC 9112).")
-TOO_SLOW = _problem(
+TOO_SLOW = problem(
     408, "request_timeout", "The request took too long to arrive.", "Nothing has happened. Send it again, in one piece."
 )
-HEAD_TOO_LARGE = _problem(
+HEAD_TOO_LARGE = problem(
     431,
     "headers_too_large",
     "The headers are too large.",
     f"Send at most {HEADERS_MAX} headers of {HEAD_MAX_BYTES // 1024} KiB together.",
 )
-FULL = _problem(503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.")
+FULL = problem(503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.")
 
 
-def _answer(problem: Problem, request_id: bytes | None = None) -> bytes:
-    """A whole answer, with an id of its own where the request has none yet."""
-    body = msgspec.json.encode(problem)
-    fields = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-        *([(b"retry-after", b"1")] if problem.status == 503 else []),
-        *ANSWER,
-        (b"x-request-id", request_id or str(uuid7()).encode()),
-    ]
-    return b"".join([STATUS_LINE[problem.status], *(b"%s: %s\r\n" % field for field in fields), b"\r\n", body])
-
-
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(FramedProtocol):
     """
     uvicorn's protocol, within bounds.
 
@@ -76,7 +54,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     bounds = Bounds()
 
-    _instead: Problem | None = None  # what to answer to the request that is being read
     _long_read = False
     # Of all requests so far; and of the one that comes in several pieces, what was not its body.
     _body_bytes = 0
@@ -212,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self.transport.abort()
         elif cycle is None or cycle.response_complete:
-            self.transport.write(_answer(problem))
+            self.transport.write(answer(problem))
             self.transport.close()
         elif cycle.scope is not self.scope:
             cycle.keep_alive = False
@@ -221,5 +198,5 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True  # whatever the application says now comes too late
             if not cycle.response_started:
                 # The application has begun with it, and logs how it ends, under this id.
-                self.transport.write(_answer(problem, cycle.scope["state"].get("request_id")))
+                self.transport.write(answer(problem, cycle.scope["state"].get("request_id")))
             self.transport.close()

@@ -14,6 +14,7 @@ from app.http.security_headers import ANSWER, PRODUCTION_ANSWER
 from app.server.bounds import Bounds
 from app.server.protocol import HttpProtocol
 from tests.helpers.waiting import GIVE_UP_SECONDS
+from tests.helpers.wire import Wire
 
 BODIES = st.binary(max_size=40)
 HEADERS = st.lists(
@@ -43,31 +44,6 @@ REQUESTS = st.sampled_from(
         b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3,  # one after another, without waiting for the answers
     ]
 )
-
-
-class Wire(asyncio.Transport):
-    """The client's end of a connection."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[bytes] = []
-        self.closed = self.closed_by_server = False
-        self.reading = True
-
-    def write(self, data: Any) -> None:
-        self.pieces.append(bytes(data))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
 
 
 async def asked(protocol: type[HttpToolsProtocol], request: bytes, answer: list[dict[str, Any]], fails: bool) -> Wire:

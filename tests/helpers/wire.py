@@ -1,0 +1,35 @@
+"""A connection without a network, for a server's protocol to write to."""
+
+import asyncio
+from typing import Any
+
+
+class Wire(asyncio.Transport):
+    """The client's end of a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.closed = self.closed_by_server = False
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        self.pieces.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0  # it was read at once
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
