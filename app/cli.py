@@ -6,7 +6,13 @@ import sys
 import click
 
 from app.commands.people import staff, user
-from app.commands.startup import all_settings, database_settings, environment, server_settings
+from app.commands.startup import (
+    all_settings,
+    database_settings,
+    environment,
+    server_settings,
+    warn_of_unproven_phones,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -44,7 +50,9 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
         from socket import socket
 
         serve_http(settings, socket(fileno=fd))
-    elif workers == 1:
+        return
+    warn_of_unproven_phones(settings)
+    if workers == 1:
         serve_http(settings, listen(host, port)[0])
     else:
         from app.commands.serve import serve_api

@@ -29,6 +29,7 @@ SCHEMES = {
     "REDIS_URL": ("redis", "rediss", "unix"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https"),
     "WALLET_PUBLIC_URL": ("https", "http"),
+    "WALLET_SMS_URL": ("https", "http"),
 }
 _OWN_HOSTS = ("127.0.0.1", "::1", "localhost")
 # Libraries read these by themselves. What they switch on shows strangers our stack, or stops for a debugger.

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from app.commands.api import longest_farewell
+from app.commands.startup import warn_of_unproven_phones
 from app.logs.setup import configure_logs
 from app.server.sockets import listen
 from app.server.supervisor import Child, supervise
@@ -38,6 +39,7 @@ def serve(*, port: int, workers: int) -> None:
     """
     settings = load_settings(os.environ, needs=())
     configure_logs(settings.log, production=not settings.development)
+    warn_of_unproven_phones(settings)
     _exit_on_signals()
     with (
         _listening(HOST, port, workers) as listeners,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from app.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 
 def all_settings() -> "Settings":
     """The settings of a command that runs once."""
@@ -32,6 +34,15 @@ def server_settings(*, supervised: bool) -> "Settings":
 
     configure_logs(settings.log, production=not settings.development)
     return settings
+
+
+def warn_of_unproven_phones(settings: "Settings") -> None:
+    """In production without an SMS gateway. Whoever starts the API calls it once, however many processes that has."""
+    if not settings.development and not settings.sms.url:
+        _log.warning(
+            "Phone numbers are not proven, and people who register can find out which numbers have an account: set"
+            " WALLET_SMS_URL to send a second code by SMS."
+        )
 
 
 def database_settings() -> "Settings":

@@ -1,4 +1,8 @@
-"""One-time codes: six digits that prove someone reads the mail of an address. They live in Redis for five minutes."""
+"""
+One-time codes: six digits that prove that someone reads the mail of an address, or the SMS of a phone.
+
+They live in Redis for five minutes.
+"""
 
 import hmac
 import logging
@@ -6,14 +10,14 @@ import secrets
 from asyncio import timeout
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors.refusals import Refusal
+from actors.refusals import FieldError, Refusal
 from app.http.problems import ValidationFailed
 
 log = logging.getLogger(__name__)
@@ -25,11 +29,13 @@ STORE_SECONDS = 5.0
 Purpose = Literal["registration", "password", "reset"]
 
 # One key, so one slot of a cluster, and Redis runs a script alone: of any number of parallel guesses five are compared.
+# A guess without the code for the phone, or with one that nobody was sent, is no guess: it answers 0.
 _REDEEM = """
-local right = redis.call('HGET', KEYS[1], 'digest')
-if not right then return false end
+local kept = redis.call('HMGET', KEYS[1], 'digest', 'phone')
+if not kept[1] then return false end
+if (kept[2] or '0') ~= ARGV[3] then return 0 end
 local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
-if right == ARGV[1] then
+if kept[1] == ARGV[1] then
     local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PEXPIRETIME', KEYS[1])}
     redis.call('DEL', KEYS[1])
     return found
@@ -54,9 +60,18 @@ class AwaitedCode(Struct, frozen=True, kw_only=True):
     expires_in: int
 
 
+class AwaitedCodes(AwaitedCode, frozen=True, kw_only=True):
+    """The session that waits for the codes of a registration, and for how many seconds it will."""
+
+    channels: Annotated[
+        list[Literal["email", "sms"]],
+        Meta(description="How codes are sent: with `sms`, `phone_code` is required.", examples=[["email", "sms"]]),
+    ]
+
+
 class Codes:
     """
-    Sessions that wait for their code. Redis knows a keyed digest of the code, never the code.
+    Sessions that wait for their codes. Redis knows a keyed digest of them, never the codes.
 
     Every method raises `RedisError` or `TimeoutError` where Redis does not answer within five seconds.
     """
@@ -68,32 +83,53 @@ class Codes:
 
     async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[AwaitedCode, str]:
         """A new session that keeps `pending` until its code is given, and that code."""
-        session_id, code = uuid4(), f"{secrets.randbelow(1_000_000):06d}"
-        await self._keep(_key(purpose, session_id, owner), self._digest(session_id, code), pending, CODE_SECONDS)
+        session_id, code = uuid4(), _digits()
+        await self._keep(_key(purpose, session_id, owner), self._digest(session_id, code), pending, phone=False)
         return AwaitedCode(session_id=session_id, expires_in=CODE_SECONDS), code
 
-    async def open_decoy(self, purpose: Purpose, pending: bytes) -> AwaitedCode:
-        """A session like any other that no code redeems; keeping it costs the same."""
-        session_id = uuid4()
-        await self._keep(_key(purpose, session_id, None), secrets.token_hex(32), pending, CODE_SECONDS)
-        return AwaitedCode(session_id=session_id, expires_in=CODE_SECONDS)
+    async def open_registration(
+        self, pending: bytes, *, sms: bool, redeemable: bool
+    ) -> tuple[AwaitedCodes, str, str | None]:
+        """
+        A new session that keeps `pending`, the code for the email address and, with `sms`, the one for the phone.
+
+        Where it is not redeemable, no codes redeem it; in all else it is like any other, and keeping it costs the same.
+        """
+        session_id, code, phone_code = uuid4(), _digits(), _digits() if sms else None
+        digest = self._digest(session_id, code, phone_code) if redeemable else secrets.token_hex(32)
+        await self._keep(_key("registration", session_id, None), digest, pending, phone=sms)
+        channels: list[Literal["email", "sms"]] = ["email", "sms"] if sms else ["email"]
+        return AwaitedCodes(session_id=session_id, expires_in=CODE_SECONDS, channels=channels), code, phone_code
 
     @asynccontextmanager
     async def redeemed(
-        self, purpose: Purpose, session_id: UUID, code: str, *, owner: UUID | None = None
+        self,
+        purpose: Purpose,
+        session_id: UUID,
+        code: str,
+        phone_code: str | None = None,
+        *,
+        owner: UUID | None = None,
     ) -> AsyncIterator[bytes]:
         """
-        Spend the code and hand out what was pending.
+        Spend the code, or both codes, and hand out what was pending.
 
-        Where the block fails, for want of a database, the code comes back with the life and the tries it had left; so
-        it does where what came along with it was not valid. Any other refusal is an answer, and the code stays spent.
+        Where the block fails, for want of a database, they come back with the life and the tries they had left; so they
+        do where what came along with them was not valid. Any other refusal is an answer, and they stay spent.
 
         Raises:
-            InvalidCode: it does not redeem this session.
+            InvalidCode: one of them is wrong, or there is no such session.
+            ValidationFailed: the session waits for a code by SMS and none was given, or the other way round. Whether
+                it waits for one was settled when it was opened. No try is lost.
         """
-        key, digest = _key(purpose, session_id, owner), self._digest(session_id, code)
+        by_phone = bool(phone_code and phone_code.strip())
+        digest = self._digest(session_id, code, phone_code if by_phone else None)
+        key = _key(purpose, session_id, owner)
         async with timeout(STORE_SECONDS):
-            found = await self._redeem(keys=[key], args=[digest, TRIES_MAX])
+            found = await self._redeem(keys=[key], args=[digest, TRIES_MAX, int(by_phone)])
+        if found == 0:
+            message = "No code was sent by SMS. Leave it out." if by_phone else "Give the code that was sent by SMS."
+            raise ValidationFailed(FieldError(field="phone_code", message=message))
         if not found:
             raise InvalidCode()
         pending, tries, expires_at_ms = found
@@ -101,27 +137,34 @@ class Codes:
             yield pending if isinstance(pending, bytes) else pending.encode()
         except BaseException as failure:
             if not isinstance(failure, Refusal) or isinstance(failure, ValidationFailed) or failure.status >= 500:
-                await self._put_back(key, digest, pending, int(tries) - 1, int(expires_at_ms))
+                kept = {"digest": digest, "phone": int(by_phone), "pending": pending, "tries": int(tries) - 1}
+                await self._put_back(key, kept, int(expires_at_ms))
             raise
 
-    async def _keep(self, key: str, digest: str, pending: bytes, seconds: int) -> None:
+    async def _keep(self, key: str, digest: str, pending: bytes, *, phone: bool) -> None:
         async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": 0})
-            pipe.expire(key, seconds)
+            pipe.hset(key, mapping={"digest": digest, "phone": int(phone), "pending": pending, "tries": 0})
+            pipe.expire(key, CODE_SECONDS)
             await pipe.execute()
 
-    async def _put_back(self, key: str, digest: str, pending: Any, tries: int, expires_at_ms: int) -> None:
+    async def _put_back(self, key: str, kept: dict[str, Any], expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
         with suppress(RedisError, TimeoutError):
             async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
-                pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": tries})
+                pipe.hset(key, mapping=kept)
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()
                 return
         log.warning("a one-time code could not be put back: Redis does not answer")
 
-    def _digest(self, session_id: UUID, code: str) -> str:
-        return hmac.digest(self._key, session_id.bytes + code.encode(), "sha256").hex()
+    def _digest(self, session_id: UUID, code: str, phone_code: str | None = None) -> str:
+        # One digest of both: they are compared as one, and nobody can tell which was wrong.
+        text = code if phone_code is None else f"{code}\0{phone_code}"
+        return hmac.digest(self._key, session_id.bytes + text.encode(), "sha256").hex()
+
+
+def _digits() -> str:
+    return f"{secrets.randbelow(1_000_000):06d}"
 
 
 def _key(purpose: Purpose, session_id: UUID, owner: UUID | None) -> str:

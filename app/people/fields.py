@@ -1,9 +1,8 @@
 """What the bodies and routes of people have in common."""
 
 from typing import Annotated
-from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from actors.refusals import DatabaseUnavailable, Overloaded
 from app.http.fields import PlainText
@@ -27,10 +26,3 @@ YOUR_PROFILE = "Your profile and your wallets."
 
 ANY_BODY = (*BAD_BODY, Overloaded, DatabaseUnavailable)
 """What any route that reads a body may refuse."""
-
-
-class VerifyUser(Struct, frozen=True):
-    """A session and the code that was sent for it."""
-
-    session_id: UUID
-    code: Code

@@ -151,6 +151,8 @@ class Delivery:
             raise NotSent(str(reason), permanent=True) from None
         letter = write(message.template, message.params, code)
         if message.channel == "sms":
+            if not letter.short:
+                raise NotSent("this message is not for SMS", permanent=True)
             await send_sms(self._sms, to=message.recipient, text=letter.short, reference=str(message.id))
         else:
             await send_mail(self._smtp, to=message.recipient, letter=letter, reference=str(message.id))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Literal
 from uuid import UUID, uuid4
 
 import msgspec
@@ -31,42 +32,49 @@ class Outbox:
     def __init__(self, queue: Queue, secret: str, *, sms: bool) -> None:
         self._queue = queue
         self._seal = Seal(secret)
-        self._sms = sms
+        self.sms = sms
+        """Whether there is a gateway that sends SMS."""
 
     async def owe(
         self,
         *,
         event: str,
         template: Template,
+        channel: Literal["email", "sms"] = "email",
         user_id: UUID | None = None,
         recipient: str | None = None,
-        phone_number: str | None = None,
         params: Mapping[str, str] | None = None,
         code: str | None = None,
     ) -> None:
         """
         Write the message in the caller's transaction; call `hasten` after its commit.
 
-        `event` names what happened, at most 116 characters: a second message about the same event is not written.
-        Without `recipient` it goes to the user's own address. With a code it goes out by SMS as well, where there is
-        a gateway and `phone_number` is given. The code is stored sealed; nothing secret belongs in `params`.
+        `event` names what happened, at most 120 characters: a second message about the same event is not written.
+        Without `recipient` it goes to the user's own address or number. An SMS is not written where there is no
+        gateway. The code is stored sealed; nothing secret belongs in `params`.
         """
-        ways = [(event, "email", recipient)]
-        if code and self._sms and phone_number:
-            ways.append((f"{event}:sms", "sms", phone_number))
-        for each, channel, to in ways:
-            await Message.raw(
-                _INSERT,
-                uuid4(),
-                each,
-                user_id,
-                channel,
-                to,
-                template,
-                msgspec.json.encode(params or {}).decode(),
-                self._seal.close(code) if code else None,
-                bound_request_id(),
-            )
+        if channel == "sms" and not self.sms:
+            return
+        await Message.raw(
+            _INSERT,
+            uuid4(),
+            event,
+            user_id,
+            channel,
+            recipient,
+            template,
+            msgspec.json.encode(params or {}).decode(),
+            self._seal.close(code) if code else None,
+            bound_request_id(),
+        )
+
+    async def erase(self, *events: str) -> None:
+        """
+        Take back what was written about these events in the caller's transaction: nobody will be sent it.
+
+        Writing and erasing a message costs what sending one costs, so that nobody learns by a clock who is sent one.
+        """
+        await Message.raw("DELETE FROM message WHERE event = ANY({}::text[])", list(events))
 
     async def hasten(self) -> None:
         """Ask the worker to deliver now rather than at its next sweep. Never raises: the rows are found either way."""

@@ -10,10 +10,10 @@ SEND_SECONDS = 15.0
 
 
 class SmsGateway(Struct, frozen=True, kw_only=True):
-    """The SMS gateway. It sends codes only, in addition to email."""
+    """The SMS gateway. With one, registration proves the phone number too, by a second code."""
 
     url: str = ""
-    """Each SMS is a POST of {"to", "text", "from"} to this URL. Empty: no SMS."""
+    """Each SMS is a POST of {"to", "text", "from"} to this URL. Empty: no SMS, and phone numbers are not proven."""
     token: str = ""
     """Sent as `Authorization: Bearer`."""
     sender: str = ""

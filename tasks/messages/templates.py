@@ -10,7 +10,9 @@ Template = Literal[
     "registration_code",
     "registration_attempt",
     "password_code",
+    "password_attempt",
     "reset_code",
+    "reset_attempt",
     "password_changed",
     "wallet_blocked",
 ]
@@ -49,6 +51,11 @@ def _letter(subject: str, *paragraphs: str, short: str = "") -> Letter:
     return Letter(subject=subject, text="\n\n".join(("Hello,", *paragraphs, "Wallet")) + "\n", short=short)
 
 
+def _notice(short: str) -> Letter:
+    """What only SMS tell."""
+    return Letter(subject="Wallet", text=f"{short}\n", short=short)
+
+
 def _welcome(_params: Mapping[str, str]) -> Letter:
     return _letter(
         "Welcome to Wallet",
@@ -58,12 +65,16 @@ def _welcome(_params: Mapping[str, str]) -> Letter:
 
 
 def _registration_code(params: Mapping[str, str]) -> Letter:
+    # By email and by SMS: each has a code of its own, and says which of the two it is.
+    second = ["Another code comes by SMS to your phone. You need both."] if "second_code" in params else []
     return _letter(
         "Confirm your registration",
-        f"Thank you for registering: your code is {params['code']}. It is valid for {_MINUTES} minutes.",
+        f"Thank you for registering: the code for your email address is {params['code']}. It is valid for {_MINUTES}"
+        " minutes.",
+        *second,
         _NEVER_TELL,
         "If you didn't try to register, ignore this email: nothing happens without the code.",
-        short=f"Wallet: your registration code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+        short=f"Wallet: the code for your phone is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
     )
 
 
@@ -82,7 +93,13 @@ def _password_code(params: Mapping[str, str]) -> Letter:
         f"You asked for a new password: your code is {params['code']}. It is valid for {_MINUTES} minutes.",
         _NEVER_TELL,
         "If you didn't ask for it, someone knows your current password: sign in and change it now.",
-        short=f"Wallet: your new password code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+    )
+
+
+def _password_attempt(_params: Mapping[str, str]) -> Letter:
+    return _notice(
+        "Wallet: someone asked to change your password. We sent a code to your email address. If it wasn't you,"
+        " they know your password: change it now."
     )
 
 
@@ -93,7 +110,13 @@ def _reset_code(params: Mapping[str, str]) -> Letter:
         " new password.",
         _NEVER_TELL,
         "If you didn't ask for this, ignore this email: nothing happens without the code.",
-        short=f"Wallet: your password reset code is {params['code']}, valid for {_MINUTES} minutes. {_NEVER_TELL}",
+    )
+
+
+def _reset_attempt(_params: Mapping[str, str]) -> Letter:
+    return _notice(
+        "Wallet: someone asked to reset your password. We sent a code to your email address. If it wasn't you, you"
+        " don't need to do anything."
     )
 
 
@@ -121,7 +144,9 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, str]], Letter]] = {
     "registration_code": _registration_code,
     "registration_attempt": _registration_attempt,
     "password_code": _password_code,
+    "password_attempt": _password_attempt,
     "reset_code": _reset_code,
+    "reset_attempt": _reset_attempt,
     "password_changed": _password_changed,
     "wallet_blocked": _wallet_blocked,
 }

@@ -18,26 +18,41 @@ from tests.helpers.users import ANN, PASSWORD, CodeOf, Join, Json, Member
 
 @pytest.fixture
 def code_of(settings: Settings) -> CodeOf:
-    """The code that was sent for a session, read from the message before a worker takes it."""
+    """The code that was mailed for a session, read from the message before a worker takes it."""
 
     async def read(session: Json) -> str:
-        row = await Message.select().where(Message.event.like(f"%_code:{session['session_id']}")).first()
-        assert row is not None, "no code was sent"
-        return Seal(settings.secret).open(bytes(row["sealed"]))
+        return await _sent_code(settings, f"%_code:{session['session_id']}")
 
     return read
 
 
 @pytest.fixture
-def join(client: httpx.AsyncClient, code_of: CodeOf) -> Join:
+def phone_code_of(settings: Settings) -> CodeOf:
+    """The code that is sent by SMS, likewise."""
+
+    async def read(session: Json) -> str:
+        return await _sent_code(settings, f"%_code:{session['session_id']}:sms")
+
+    return read
+
+
+async def _sent_code(settings: Settings, event: str) -> str:
+    row = await Message.select().where(Message.event.like(event)).first()
+    assert row is not None, "no code was sent"
+    return Seal(settings.secret).open(bytes(row["sealed"]))
+
+
+@pytest.fixture
+def join(client: httpx.AsyncClient, code_of: CodeOf, phone_code_of: CodeOf) -> Join:
     """Registers and signs in whoever a test needs."""
 
     async def make(*, email: str, phone_number: str, password: str = PASSWORD) -> Member:
         body = {"email": email, "phone_number": phone_number, "password": password}
         session = (await client.post("/users/create/", json=body)).json()
-        answer = await client.post(
-            "/users/verify/", json={"session_id": session["session_id"], "code": await code_of(session)}
-        )
+        codes = {"session_id": session["session_id"], "code": await code_of(session)}
+        if "sms" in session["channels"]:
+            codes["phone_code"] = await phone_code_of(session)
+        answer = await client.post("/users/verify/", json=codes)
         assert answer.status_code == 201, answer.text
         signed_in = await client.post("/users/token/create/", json={"phone_number": phone_number, "password": password})
         assert signed_in.status_code == 201, signed_in.text

@@ -105,7 +105,7 @@ async def test_the_document_from_its_first_route_to_its_last(walk: Walk, code_of
 
     # The sentences of these two are swapped in the document: `create` starts and `verify` finishes.
     started = await walk.ask("POST", "/users/create/", EVE)
-    assert started.keys() == {"session_id", "expires_in"}
+    assert started.keys() == {"session_id", "expires_in", "channels"}
     eve = await walk.ask("POST", "/users/verify/", code(started, await code_of(started)))
     assert eve.keys() == USER
     assert (eve["email"], eve["phone_number"]) == (EVE["email"], EVE["phone_number"])

@@ -71,8 +71,19 @@ async def test_the_right_password_of_somebody_who_is_blocked(client: httpx.Async
     )
 
 
-@pytest.mark.parametrize("taken", [{"email": "ann@example.com"}, {"phone_number": PHONE}], ids=str)
-async def test_registering_with_what_is_taken(client: httpx.AsyncClient, ann: Member, taken: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"email": "ann@example.com"},
+        {"phone_number": PHONE},
+        {"email": "ann@example.com", "phone_number": PHONE},
+        {"email": "ann@example.com", "phone_number": BLOCKED_PHONE},
+    ],
+    ids=str,
+)
+async def test_registering_with_what_is_taken(
+    client: httpx.AsyncClient, blocked: Member, taken: dict[str, str]
+) -> None:
     async def register(number: int, **taken: str) -> httpx.Response:
         body = {"email": f"free{number}@example.com", "phone_number": f"+77010{number:06}", "password": PASSWORD}
         answer = await client.post("/users/create/", json=body | taken)

@@ -98,13 +98,12 @@ async def log(servers: Servers, template: str, tmp_path_factory: pytest.TempPath
         with server("serve", "--workers", "2", folder=folder, **variables) as serve:
             serve.wait_until_live()
             async with httpx.AsyncClient(base_url=serve.url, timeout=GIVE_UP_SECONDS) as client:
-                visit = Visit(client, mail)
+                visit = Visit(client, mail, gateway)
                 await _everything(visit)
                 elsewhere = await _what_else_is_kept(database_url, servers.redis_url, folder)
                 token = {"Authorization": f"Bearer {CONFIGURED['WALLET_METRICS_TOKEN']}"}
                 metrics = await visit.ask("GET", "/metrics", headers=token)
                 elsewhere |= {"metrics": metrics.text, "refusals": "\n".join(visit.refusals)}
-        assert gateway.requests, "codes went out by SMS as well"
     urls = {urlsplit(url).password or "" for url in (database_url, servers.redis_url)}
     stored = {row["secret"] for row in await _execute(database_url, _STORED)}
     assert len(stored) >= 6
@@ -216,6 +215,10 @@ def test_nor_is_any_of_it_in_another_place(log: Log, place: str) -> None:
 def test_nobodys_address_or_number_is_anywhere(log: Log) -> None:
     for address in (ANN, BEN, TROUBLE_EMAIL, *PHONES):
         assert address not in log.text
+
+
+def test_where_there_is_a_gateway_nobody_is_warned_that_there_is_none(log: Log) -> None:
+    assert "WALLET_SMS_URL" not in log.text
 
 
 def test_every_request_has_exactly_one_line(log: Log) -> None:

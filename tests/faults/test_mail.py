@@ -189,13 +189,11 @@ async def test_a_code_goes_out_by_sms_through_the_gateway(database: str, server:
     async with web_server(lambda: answers.pop(0)) as web:
         gateway = SmsGateway(url=f"{web.url}/send", token="gateway-token", sender="Wallet")
         delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=server.port, tls="none"), gateway)
-        await outbox.owe(
-            event="e", template="registration_code", recipient="a@x.kz", phone_number="+77010000000", code=CODE
-        )
+        await outbox.owe(event="e", template="registration_code", channel="sms", recipient="+77010000000", code=CODE)
         first = await delivery.run()
         await due_again()
         second = await delivery.run()
-    assert (first.sent, first.failed, second.sent) == (1, 1, 1)
+    assert (first.sent, first.failed, second.sent) == (0, 1, 1)
     head, _, body = web.requests[1].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /send ")
     assert b"Authorization: Bearer gateway-token" in head
@@ -207,7 +205,15 @@ async def test_a_code_goes_out_by_sms_through_the_gateway(database: str, server:
 async def test_a_gateway_that_refuses_the_number_is_not_asked_again(database: str, outbox: Outbox) -> None:
     async with web_server(lambda: (422, b"no such number")) as web:
         delivery = Delivery(SECRET, Smtp(), SmsGateway(url=web.url))
-        await outbox.owe(event="e", template="password_code", phone_number="+7", code=CODE)
-        await Message.delete().where(Message.channel == "email")
+        await outbox.owe(event="e", template="registration_code", channel="sms", recipient="+7", code=CODE)
         assert (await delivery.run()).given_up == 1
     assert (await the_message())["last_error"] == "the SMS gateway answered 422"
+
+
+async def test_what_has_no_words_for_an_sms_is_not_sent_as_an_empty_one(database: str, outbox: Outbox) -> None:
+    async with web_server(lambda: (202, b"{}")) as web:
+        delivery = Delivery(SECRET, Smtp(), SmsGateway(url=web.url))
+        await outbox.owe(event="e", template="reset_code", channel="sms", recipient="+77010000000", code=CODE)
+        assert (await delivery.run()).given_up == 1
+    assert web.requests == []
+    assert (await the_message())["last_error"] == "this message is not for SMS"

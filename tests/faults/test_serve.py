@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -20,7 +21,9 @@ from redis import Redis
 from db.servers.embedded import Servers
 from db.servers.process import free_port
 from tests.helpers.processes import inside, needs_linux, open_folder
+from tests.helpers.third_parties import web_server
 from tests.helpers.waiting import GIVE_UP_SECONDS, eventually
+from tests.helpers.wallet_processes import server
 
 WALLET = Path(sys.executable).with_name("wallet")
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("WALLET_", "DATABASE_", "REDIS_"))}
@@ -100,6 +103,7 @@ def test_it_comes_up_says_where_it_is_and_leaves_nothing_behind(folder: Path) ->
     with serving(folder, port, "--workers", "2") as server:
         assert is_live(port)
         assert f"http://127.0.0.1:{port}/docs".encode() in said(folder)
+        assert b"WALLET_SMS_URL" not in said(folder)  # which is for production
 
         file = folder / ".wallet/env"
         assert file.stat().st_mode & 0o777 == 0o600
@@ -192,6 +196,33 @@ def test_a_second_one_in_the_folder_is_refused_and_the_first_unharmed(folder: Pa
         assert "Another wallet is running in this folder" in refused.stderr
         assert is_live(port)
         assert addresses(folder).keys() == {"DATABASE_URL", "REDIS_URL"}
+
+
+@pytest.mark.parametrize("command", [("api", "--workers", "2"), ("serve", "--workers", "2")], ids=" ".join)
+def test_production_without_a_gateway_is_told_once_what_that_means(
+    folder: Path, database_url: str, redis_url: str, command: tuple[str, ...]
+) -> None:
+    production = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WALLET_ENVIRONMENT": "production",
+        "WALLET_SECRET": "0123456789abcdefghijklmnopqrstuvwxyz",
+        "WALLET_SMTP_HOST": "127.0.0.1",
+    }
+    with server(*command, folder=folder, **production) as running:
+        running.wait_until_live()
+        if command[0] == "serve":
+            assert eventually(lambda: "The worker is ready." in running.output.read_text())
+    lines = [line for line in running.output.read_text().splitlines() if "WALLET_SMS_URL" in line]
+    assert len(lines) == 1
+    assert json.loads(lines[0])["level"] == "warning"
+
+
+async def test_the_demo_says_that_it_reads_no_sms(folder: Path) -> None:
+    begun = {"session_id": str(uuid4()), "expires_in": 300, "channels": ["email", "sms"]}
+    async with web_server(lambda: (201, json.dumps(begun).encode())) as web:
+        refused = await asyncio.to_thread(run, folder, "demo", "--url", web.url)
+    assert (refused.returncode, "by SMS, which the demo can't read" in refused.stderr) == (1, True), refused.stderr
 
 
 GONE = {"DATABASE_URL": "postgresql://u:hidden-word@127.0.0.1:1/x", "REDIS_URL": "redis://:hidden-word@127.0.0.1:1/0"}

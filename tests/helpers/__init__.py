@@ -3,6 +3,7 @@ What tests share, a module a kind.
 
 users           people at the API: a `Person` from the database, a `Member` by the front door; their wallets
 tokens          tokens over HTTP: had, renewed, shown, refused
+registrations   registrations with any codes
 refusals        problem documents
 images, fees    profile images; the worker's run of fees
 staff           staff signed in to the admin

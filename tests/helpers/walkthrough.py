@@ -18,7 +18,7 @@ import httpx
 from msgspec import Struct
 from PIL import Image
 
-from tests.helpers.third_parties import MailServer
+from tests.helpers.third_parties import MailServer, WebServer
 from tests.helpers.waiting import GIVE_UP_SECONDS
 
 # Emails that `test_logs` has the database stumble over, and an amount.
@@ -43,6 +43,7 @@ class Visit:
 
     client: httpx.AsyncClient
     mail: MailServer
+    gateway: WebServer
     asked: list[Asked] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
     noted: dict[str, str] = field(default_factory=dict)
@@ -73,17 +74,30 @@ class Visit:
             await asyncio.sleep(0.05)
         raise AssertionError(f"no code came for {email}")
 
+    async def phone_code_for(self, phone: str, *, after: int) -> str:
+        """The code that was sent to a phone, after so many SMS."""
+        give_up_at = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < give_up_at:
+            for sent in self.gateway.requests[after:]:
+                sms = json.loads(sent.partition(b"\r\n\r\n")[2])
+                if sms["to"] == phone and (found := re.search(r"\b\d{6}\b", sms["text"])):
+                    self.secrets.add(found[0])
+                    return found[0]
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no code came for {phone}")
+
     async def join(self, email: str, phone: str, password: str) -> dict[str, str]:
         """Register, confirm and sign in, not without mistakes. The headers of who is signed in."""
-        before = len(self.mail.accepted)
+        mails, texts = len(self.mail.accepted), len(self.gateway.requests)
         self.secrets |= {password, f"{password}-mistyped"}
         person = {"email": email, "phone_number": phone, "password": password}
         session = (await self.post("/users/create/", person, note=f"registration of {email}")).json()["session_id"]
-        code = await self.code_for(email, after=before)
-        wrong = f"{(int(code) + 1) % 1_000_000:06}"
-        self.secrets.add(wrong)
-        assert (await self.post("/users/verify/", {"session_id": session, "code": wrong})).status_code == 400
-        right = {"session_id": session, "code": code}
+        code = await self.code_for(email, after=mails)
+        right = {"session_id": session, "code": code, "phone_code": await self.phone_code_for(phone, after=texts)}
+        for name in ("code", "phone_code"):
+            wrong = f"{(int(right[name]) + 1) % 1_000_000:06}"
+            self.secrets.add(wrong)
+            assert (await self.post("/users/verify/", right | {name: wrong})).status_code == 400
         confirmed = await self.post("/users/verify/", right, note=f"confirmation of {email}")
         if email == TROUBLE_EMAIL:
             assert confirmed.status_code == 500

@@ -85,6 +85,7 @@ def test_other_peoples_variables_are_none_of_our_business() -> None:
         ("DATABASE_URL", "mysql://u:hidden-word@db/wallet", "postgresql://"),
         ("REDIS_URL", "hidden-word", "redis://"),
         ("WALLET_PUBLIC_URL", "wallet.example", "https://"),
+        ("WALLET_SMS_URL", "gateway.example/send", "https://"),
         ("WALLET_PHONE_REGION", "kz", "two letters, such as KZ, not 'kz'"),
     ],
 )

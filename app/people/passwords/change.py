@@ -14,7 +14,7 @@ from app.http.problems import problems
 from app.limits.requests import RateLimited, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
-from app.people.fields import ANY_BODY, AWAITS_CODE, YOUR_PROFILE, Password, VerifyUser
+from app.people.fields import ANY_BODY, AWAITS_CODE, YOUR_PROFILE, Code, Password
 from app.people.passwords.hashing import Passwords, WrongPassword
 from app.people.passwords.policy import check_new_password
 from app.people.profiles import Profiles, UserView
@@ -30,6 +30,13 @@ class UpdatePassword(Struct, frozen=True):
     new_password: Password
 
 
+class VerifyPassword(Struct, frozen=True):
+    """A session and the code that was sent for it."""
+
+    session_id: UUID
+    code: Code
+
+
 class PasswordChange(Struct, frozen=True, kw_only=True):
     """Starts changes of password and finishes them."""
 
@@ -43,7 +50,7 @@ class PasswordChange(Struct, frozen=True, kw_only=True):
 
     async def start(self, user_id: UUID, *, password: str, new_password: str, visitor: Visitor) -> AwaitedCode:
         """
-        Keep the new password's hash until its code is given, and send the code.
+        Keep the new password's hash until its code is given, send the code by email, and a notice to the phone.
 
         Raises:
             WrongPassword: `password` is not the current one.
@@ -70,8 +77,13 @@ class PasswordChange(Struct, frozen=True, kw_only=True):
                 event=f"password_code:{awaited.session_id}",
                 template="password_code",
                 user_id=user_id,
-                phone_number=user["phone_number"],
                 code=code,
+            )
+            await self.outbox.owe(
+                event=f"password_attempt:{awaited.session_id}",
+                template="password_attempt",
+                channel="sms",
+                user_id=user_id,
             )
         await self.outbox.hasten()
         return awaited
@@ -138,7 +150,10 @@ class PasswordChangeController(OrderedController):
         visitor: NamedDependency[Visitor],
         password_change: NamedDependency[PasswordChange],
     ) -> AwaitedCode:
-        """Sends a six-digit code, as registration does. Send it to `/users/password/verify/`."""
+        """
+        Sends a six-digit code to your own email address. Send it to `/users/password/verify/`. Your phone gets a notice
+        if an SMS gateway is configured.
+        """
         return await password_change.start(
             caller.user_id, password=data.password, new_password=data.new_password, visitor=visitor
         )
@@ -152,7 +167,7 @@ class PasswordChangeController(OrderedController):
     )
     async def verify_password(
         self,
-        data: JSONBody[VerifyUser],
+        data: JSONBody[VerifyPassword],
         caller: NamedDependency[Caller],
         visitor: NamedDependency[Visitor],
         password_change: NamedDependency[PasswordChange],

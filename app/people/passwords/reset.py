@@ -23,7 +23,7 @@ from app.people.passwords.change import set_password
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.policy import check_common, check_new_password
 from app.people.profiles import Profiles, UserView
-from db.tables import Message, User
+from db.tables import User
 from db.transaction import transaction
 from tasks.messages.outbox import Outbox
 
@@ -60,9 +60,10 @@ class PasswordReset(Struct, frozen=True, kw_only=True):
 
     async def start(self, *, email: str | None = None, phone: str | None = None, visitor: Visitor) -> AwaitedCode:
         """
-        Send a code to whoever has this email address or this phone number; one of the two is given.
+        Send a code to the address of whoever has this email address or this phone number; one of the two is given.
 
-        For somebody unknown or blocked, answer and work are the same, but no code goes out, and none redeems it.
+        Their phone gets a notice. For somebody unknown or blocked, answer and work are the same, but nothing goes out,
+        and no code redeems it.
         """
         email = email_address(email, development=self.development) if email is not None else None
         phone = claimed_phone_number(phone, region=self.phone_region) if phone is not None else None
@@ -72,18 +73,15 @@ class PasswordReset(Struct, frozen=True, kw_only=True):
         known = person if person and not person["blocked_at"] else None
         pending = (known["id"] if known else uuid4()).bytes
         awaited, code = await self.codes.open("reset", pending)
-        event = f"reset_code:{awaited.session_id}"
+        code_event, notice_event = (f"reset_{what}:{awaited.session_id}" for what in ("code", "attempt"))
         reached = known or _NOBODY
         async with transaction():
             # To an address and not to a user: a reference to a row would have to be looked up, for known people only.
+            await self.outbox.owe(event=code_event, template="reset_code", recipient=reached["email"], code=code)
             await self.outbox.owe(
-                event=event,
-                template="reset_code",
-                recipient=reached["email"],
-                phone_number=reached["phone_number"],
-                code=code,
+                event=notice_event, template="reset_attempt", channel="sms", recipient=reached["phone_number"]
             )
-            await Message.raw("DELETE FROM message WHERE event IN ({}, {}) AND {}", event, f"{event}:sms", not known)
+            await self.outbox.erase(*(() if known else (code_event, notice_event)))
         await self.outbox.hasten()
         return awaited
 
@@ -143,8 +141,8 @@ class PasswordResetController(OrderedController):
         password_reset: NamedDependency[PasswordReset],
     ) -> AwaitedCode:
         """
-        Sends a six-digit code to the user's own email address, and by SMS if a gateway is configured. Send it to
-        `/users/password/reset/verify/`.
+        Sends a six-digit code to the user's own email address. Send it to `/users/password/reset/verify/`. Their phone
+        gets a notice if an SMS gateway is configured.
 
         The answer is the same if nobody has this phone number or email address.
         """
