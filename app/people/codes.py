@@ -3,7 +3,7 @@
 import hmac
 import logging
 import secrets
-from asyncio import timeout
+from asyncio import Semaphore, timeout
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 CODE_SECONDS = 300
 TRIES_MAX = 5
 STORE_SECONDS = 5.0
+# So many use Redis at once; whoever waits for that does so within `STORE_SECONDS`.
+TURNS_MAX = 20
 
 Purpose = Literal["registration", "password", "reset"]
 
@@ -65,6 +67,7 @@ class Codes:
         self._redis = redis
         self._key = hmac.digest(secret.encode(), b"wallet one-time codes", "sha256")
         self._redeem = redis.register_script(_REDEEM)
+        self._turns = Semaphore(TURNS_MAX)
 
     async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[AwaitedCode, str]:
         """A new session that keeps `pending` until its code is given, and that code."""
@@ -92,7 +95,7 @@ class Codes:
             InvalidCode: it does not redeem this session.
         """
         key, digest = _key(purpose, session_id, owner), self._digest(session_id, code)
-        async with timeout(STORE_SECONDS):
+        async with timeout(STORE_SECONDS), self._turns:
             found = await self._redeem(keys=[key], args=[digest, TRIES_MAX])
         if not found:
             raise InvalidCode()
@@ -105,7 +108,7 @@ class Codes:
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, seconds: int) -> None:
-        async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+        async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": 0})
             pipe.expire(key, seconds)
             await pipe.execute()
@@ -113,7 +116,7 @@ class Codes:
     async def _put_back(self, key: str, digest: str, pending: Any, tries: int, expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
         with suppress(RedisError, TimeoutError):
-            async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+            async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping={"digest": digest, "pending": pending, "tries": tries})
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()
