@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 
 import pytest
 from redis.asyncio import Redis
@@ -107,6 +108,23 @@ class TestWithRedis:
         assert await passed(ours, 20) == MOST - 23, "what it knew of the other counts on"
         assert await passed(theirs, 20) == 0
         assert await passed(process(), 20) == 0
+
+    async def test_what_is_refused_is_not_counted(
+        self, way: Cable, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with Redis.from_url(way.url) as one, Redis.from_url(way.url) as other, Redis.from_url(redis_url) as redis:
+            limits = RateLimits(codes_per_phone=2)  # and three a day
+            ours, theirs = (RateLimiter(each, limits, per_address=False) for each in (one, other))
+            for _ in range(2):
+                await theirs.code(None, PHONE, Visitor(address="192.0.2.7"))
+            for _ in range(5):
+                with pytest.raises(RateLimited):
+                    await ours.code(None, PHONE, Visitor(address="192.0.2.7"))
+            await redis.delete(*await redis.keys("wallet:limit:codes-per-phone:*"))
+            monkeypatch.setattr("app.limits.tallies.monotonic", lambda: monotonic() + 3600)
+            await ours.code(None, PHONE, Visitor(address="192.0.2.7"))
+            with pytest.raises(RateLimited, match="At most 3 in a day"):
+                await ours.code(None, PHONE, Visitor(address="192.0.2.7"))
 
     async def test_when_memory_is_full_redis_counts_alone(self, process: Process) -> None:
         ours, theirs = process(), process()
