@@ -170,6 +170,16 @@ class DatabaseUnavailable(Refusal):
     retry_after_seconds = 1
 
 
+class Unavailable(Refusal):
+    """Another part that is needed; the detail names it."""
+
+    status = 503
+    code = "unavailable"
+    title = "Something that is needed does not answer."
+    detail = "Nothing has happened. Try again in a moment."
+    retry_after_seconds = 1
+
+
 class OutcomeUnknown(DatabaseUnavailable):
     """The connection broke during COMMIT and the database has not come back to say how it ended."""
 

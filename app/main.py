@@ -10,6 +10,8 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.di import Provide
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from app.auth.revocations import Revocations
 from app.auth.sessions import Sessions
@@ -61,6 +63,13 @@ def create_app(settings: Settings) -> Litestar:
     redis: Redis = Redis.from_url(
         settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )
+    # For those who count, each of whom asks one question at a time, with a time limit of their own around it.
+    counting: Redis = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=None,
+        socket_connect_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 1),  # a connection may have been closed while nobody used it
+    )
     queue = open_queue(settings.redis_url)
     traces = tracing(settings.otlp_endpoint)
     banking = Banking(settings, redis, on_road=traces.on_road if traces else None)
@@ -73,14 +82,16 @@ def create_app(settings: Settings) -> Litestar:
     passwords = Passwords()
     codes = Codes(redis, settings.secret)
     staff_threads = Threads("staff password", count=1, waiting_max=8)
-    limiter = RateLimiter(redis, settings.limits, per_address=production)
-    payment_limits = PaymentLimits(redis, settings.limits.payments_per_user)
+    limiter = RateLimiter(counting, settings.limits, per_address=production)
+    payment_limits = PaymentLimits(counting, settings.limits.payments_per_user)
     outbox = Outbox(queue, settings.secret, sms=bool(settings.sms.url))
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(redis.aclose)
+            stack.push_async_callback(counting.aclose)
+            stack.push_async_callback(limiter.close)
             stack.push_async_callback(queue.disconnect)
             if traces:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
@@ -97,7 +108,7 @@ def create_app(settings: Settings) -> Litestar:
     objects = {
         "bank": banking.bank,
         "payment_limits": payment_limits,
-        "probing_limit": ProbingLimit(banking.bank, redis, settings.limits.unpaid_numbers_per_user),
+        "probing_limit": ProbingLimit(banking.bank, counting, settings.limits.unpaid_numbers_per_user),
         "profiles": profiles,
         "sessions": Sessions(tokens),
         **_with_passwords(

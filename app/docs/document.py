@@ -30,7 +30,9 @@ _HEADERS = {
     "WWW-Authenticate": Header("The authentication scheme to use (RFC 6750).", "Bearer"),
     "Retry-After": Header("How many seconds to wait before you retry.", 1),
     "RateLimit": Header(
-        "The rate limit closest to being used up: `r` requests are left, and the window ends in `t` seconds.",
+        "Of the rate limits that count you, the one closest to being used up: `r` requests are left, and the window"
+        " ends in `t` seconds. Limits by a phone number or an email address are told once you have signed in, and with"
+        " a 429. Absent if no limit counts you.",
         '"sign-ins-per-phone";r=29;t=900',
     ),
     "RateLimit-Policy": Header("That limit: `q` requests per `w` seconds.", '"sign-ins-per-phone";q=30;w=900'),

@@ -12,7 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
-from app.limits.requests import COUNT_SECONDS, RateLimited, Seldom, limit_key
+from actors.refusals import Unavailable
+from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
+from app.limits.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ TELL_SECONDS = 0.25
 UNTOLD_SHARE = 1000
 USERS_MAX = 50_000
 _TOLD_AT_ONCE = 100  # so many in one pipeline: it holds up the event loop for a few milliseconds
+_LOOKED_AT = 100  # so many of a full table, for one to make room
 
 
 class _Tally:
@@ -47,7 +50,8 @@ class PaymentLimits:
     each other (`TELL_SECONDS`, and below a thousandth of the limit they don't), and a bulk that begins below the limit
     is let through whole. What is refused is not counted, what is replayed under an idempotency key is.
 
-    Without Redis each process goes on by its own count. 0 switches it off.
+    Without Redis each process goes on by its own count, and a user for whose count there is no room is refused. 0
+    switches it off.
     """
 
     def __init__(self, redis: Redis, most: int, *, window_seconds: int = WINDOW_SECONDS) -> None:
@@ -58,6 +62,7 @@ class PaymentLimits:
         # By user, oldest first: a window ends at the latest when two have passed since.
         self._tallies: dict[UUID, _Tally] = {}
         self._to_tell: set[_Tally] = set()
+        self._is_alone = False
         self._alone = Seldom(log, "payments are limited by each process alone: Redis does not answer (%s)")
 
     @asynccontextmanager
@@ -75,6 +80,7 @@ class PaymentLimits:
 
         Raises:
             RateLimited: the user has had as many as there may be.
+            Unavailable: the user's payments can't be counted.
         """
         tally = self._tallies.get(user_id)
         if tally is None:
@@ -96,7 +102,9 @@ class PaymentLimits:
         while some := list(islice(waiting, _TOLD_AT_ONCE)):
             try:
                 await self._tell(some)
+                self._is_alone = False
             except (RedisError, OSError) as error:
+                self._is_alone = True
                 # Perhaps it was counted and only the answer got lost: rather twice than not at all.
                 self._to_tell.update(tally for tally in (*some, *waiting) if self._tallies.get(tally.user_id) is tally)
                 self._alone.warn(type(error).__name__)
@@ -121,10 +129,24 @@ class PaymentLimits:
             tally.ends_at = now + left_ms / 1000
 
     def _begin(self, user_id: UUID) -> _Tally:
-        if len(self._tallies) >= USERS_MAX:  # the oldest has told what mattered, and will learn of it again
-            del self._tallies[next(iter(self._tallies))]
+        if len(self._tallies) >= USERS_MAX:
+            self._make_room()
         tally = self._tallies[user_id] = _Tally(user_id, monotonic() + self._window_seconds)
         return tally
+
+    def _make_room(self) -> None:
+        """Forget the oldest, which tells what matters and will learn of it again: as long as there is who is told."""
+        now = monotonic()
+        for _ in range(_LOOKED_AT):
+            oldest = next(iter(self._tallies.values()))
+            del self._tallies[oldest.user_id]
+            if oldest.ends_at <= now:
+                self._to_tell.discard(oldest)
+                return
+            if not (self._is_alone and oldest in self._to_tell):
+                return
+            self._tallies[oldest.user_id] = oldest  # behind the others, or the next user looks at it again
+        raise Unavailable("Too many payments are to be counted, and Redis does not answer. Try again in a moment.")
 
     def _begin_anew_or_refuse(self, tally: _Tally) -> _Tally:
         left = tally.ends_at - monotonic()

@@ -1,21 +1,17 @@
-"""Rate limits that hold across processes, counted in Redis."""
+"""Rate limits that hold across processes: counted in each, and added up in Redis."""
 
-import logging
-from asyncio import timeout
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
-from time import monotonic
 from uuid import UUID
 
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from actors.refusals import Refusal
+from actors.refusals import Refusal, Unavailable
+from app.limits.tallies import Tallies, Tally
+from app.limits.totals import Totals
 from app.limits.visitor import Standing, Visitor
-
-log = logging.getLogger(__name__)
 
 QUARTER_SECONDS = 900
 HOUR_SECONDS = 3600
@@ -23,7 +19,6 @@ DAY_SECONDS = 24 * HOUR_SECONDS
 # How long counting in Redis may take, and for how long it is left alone when it took longer: sign-ins must not queue
 # for it.
 COUNT_SECONDS = 1.0
-_QUIET_SECONDS = 60.0
 
 
 class RateLimits(Struct, frozen=True, kw_only=True):
@@ -44,21 +39,6 @@ class RateLimits(Struct, frozen=True, kw_only=True):
     staff_sign_ins_per_address: int = 60  # per 15 minutes
 
 
-class Seldom:
-    """A warning about a state that lasts, said once a minute at most: the log does not need it with every request."""
-
-    def __init__(self, log: logging.Logger, message: str) -> None:
-        self._log = log
-        self._message = message
-        self._quiet_until = 0.0
-
-    def warn(self, *arguments: object) -> None:
-        """Say it, unless it was said less than a minute ago."""
-        if monotonic() >= self._quiet_until:
-            self._quiet_until = monotonic() + _QUIET_SECONDS
-            self._log.warning(self._message, *arguments)
-
-
 class RateLimited(Refusal):
     """Too many requests of one kind."""
 
@@ -76,41 +56,95 @@ class RateLimited(Refusal):
         super().__init__(detail or f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
 
 
+# What any limited route may refuse.
+LIMITED = (RateLimited, Unavailable)
+
+
 class _Count(Struct, frozen=True):
-    """One thing to be counted: for whom, under which policy."""
+    """
+    One thing to be counted: for whom, under which policy.
+
+    `claimed` where it is for somebody whom the visitor names, and may not be.
+    """
 
     policy: str
     who: str
     most: int
     window_seconds: int
+    claimed: bool = False
 
     @property
     def key(self) -> str:
-        return limit_key(self.policy, self.who)
+        # Not that of earlier versions, which kept a number there: old and new processes may run at the same time.
+        return f"{limit_key(self.policy, self.who)}:tallies"
+
+
+class _Entry(Struct, frozen=True):
+    """A request among those that this process has counted: the `place`-th of its window."""
+
+    count: _Count
+    tally: Tally
+    place: int
+
+    def check(self) -> None:
+        """
+        Raises:
+            RateLimited: with what is known of the others by now, it is beyond the limit.
+        """
+        count = self.count
+        if self.place + self.tally.others > count.most:
+            seconds = self.tally.seconds_left
+            raise RateLimited(count.policy, most=count.most, window_seconds=count.window_seconds, wait_seconds=seconds)
+
+    def standing(self) -> Standing:
+        """What it leaves."""
+        count = self.count
+        left = count.most - self.place - self.tally.others
+        return Standing(
+            count.policy,
+            most=count.most,
+            window_seconds=count.window_seconds,
+            left=left,
+            seconds=self.tally.seconds_left,
+        )
 
 
 class RateLimiter:
     """
-    Counts in fixed windows that begin with the first request: one INCR each, exact for a limit's purpose of slowing
-    guesses, though up to twice as many can pass around a window's edge.
+    Counts in fixed windows that begin with the first request: exact for a limit's purpose of slowing guesses, though up
+    to twice as many can pass around a window's edge.
 
     It counts what was asked, before anyone looks whether that person exists: the known and the unknown are limited
-    alike. Without Redis nothing is limited: being guessed at is the lesser harm than nobody getting in.
+    alike. What it refuses is not counted.
+
+    Each process counts by itself first, and refuses at once what is too much by its own count. So of any number of
+    requests at the same time no more than a limit allows wait for Redis, which knows what other processes have counted.
+    Where Redis is late or gone the own count decides, and with several processes a limit is for each of them. What can
+    be counted neither here nor there is refused.
     """
 
     def __init__(self, redis: Redis, limits: RateLimits, *, per_address: bool) -> None:
-        self._redis = redis
         self._limits = limits
         self._per_address = per_address
-        self._asks_again_at = 0.0
-        self._uncounted = Seldom(log, "rate limits do not apply: Redis does not answer (%s)")
+        self._tallies = Tallies()
+        self._totals = Totals(redis, answer_seconds=COUNT_SECONDS)
+
+    async def close(self) -> None:
+        """Wait for Redis no longer; the client is closed by who made it."""
+        await self._totals.close()
 
     async def sign_in(self, phone_number: str, visitor: Visitor) -> None:
-        """Count a sign-in. Raises `RateLimited`, as do the others."""
+        """
+        Count a sign-in.
+
+        Raises:
+            RateLimited: there were too many. So do the others.
+            Unavailable: it can't be counted. So do the others.
+        """
         most = self._limits
         await self._count(
             visitor,
-            _Count("sign-ins-per-phone", phone_number, most.sign_ins_per_phone, QUARTER_SECONDS),
+            _Count("sign-ins-per-phone", phone_number, most.sign_ins_per_phone, QUARTER_SECONDS, claimed=True),
             self._address("sign-ins-per-address", visitor, most.sign_ins_per_address, QUARTER_SECONDS),
         )
 
@@ -133,9 +167,9 @@ class RateLimiter:
             ("codes-per-phone", phone_number, most.codes_per_phone),
         ):
             if who:
-                counts.append(_Count(policy, who, in_an_hour, HOUR_SECONDS))
+                counts.append(_Count(policy, who, in_an_hour, HOUR_SECONDS, claimed=True))
                 # Each code may be guessed at five times, and whoever guesses comes back every hour.
-                counts.append(_Count(f"{policy}-a-day", who, in_an_hour * 3 // 2, DAY_SECONDS))
+                counts.append(_Count(f"{policy}-a-day", who, in_an_hour * 3 // 2, DAY_SECONDS, claimed=True))
         counts.append(self._address("codes-per-address", visitor, most.codes_per_address, HOUR_SECONDS))
         await self._count(visitor, *counts)
 
@@ -152,35 +186,44 @@ class RateLimiter:
     async def staff_sign_in(self, username: str, address: str) -> None:
         """Count a sign-in to the admin: by address in development too, since nobody signs in there by the hundred."""
         most = self._limits
-        names = _Count("staff-sign-ins-per-name", username, most.staff_sign_ins_per_name, QUARTER_SECONDS)
-        places = _Count(
-            "staff-sign-ins-per-address", network(address), most.staff_sign_ins_per_address, QUARTER_SECONDS
+        await self._count(
+            Visitor(address=address),
+            _Count("staff-sign-ins-per-name", username, most.staff_sign_ins_per_name, QUARTER_SECONDS, claimed=True),
+            _Count("staff-sign-ins-per-address", network(address), most.staff_sign_ins_per_address, QUARTER_SECONDS),
         )
-        await self._count(Visitor(address=address), names, places)
 
     def _address(self, policy: str, visitor: Visitor, most: int, window_seconds: int) -> _Count:
         return _Count(policy, network(visitor.address), most if self._per_address else 0, window_seconds)
 
     async def _count(self, visitor: Visitor, *counts: _Count) -> None:
-        active = [count for count in counts if count.most]
-        if not active or monotonic() < self._asks_again_at:
+        entries = self._entered(counts)
+        if not entries:
             return
+        told = await self._totals.learn(each.tally for each in entries)
         try:
-            async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
-                for count in active:
-                    pipe.incr(count.key)
-                    pipe.expire(count.key, count.window_seconds, nx=True)
-                    pipe.ttl(count.key)
-                replies = await pipe.execute()
-        except (RedisError, OSError) as error:
-            self._asks_again_at = monotonic() + COUNT_SECONDS
-            self._uncounted.warn(type(error).__name__)
-            return
-        for count, used, wait in zip(active, replies[::3], replies[2::3], strict=True):
-            policy, most, window, seconds = count.policy, count.most, count.window_seconds, max(wait, 1)
-            if used > most:
-                raise RateLimited(policy, most=most, window_seconds=window, wait_seconds=seconds)
-            visitor.told(Standing(policy, most=most, window_seconds=window, left=most - used, seconds=seconds))
+            if not (told or all(each.tally.kept for each in entries)):
+                raise Unavailable("Too much is to be counted, and Redis does not answer. Try again in a moment.")
+            for each in entries:
+                each.check()
+        except Refusal:
+            for each in entries:
+                each.tally.own -= 1
+            raise
+        for each in entries:
+            visitor.told(each.standing(), claimed=each.count.claimed)
+
+    def _entered(self, counts: Sequence[_Count]) -> list[_Entry]:
+        """Under each of these counts, or, where one has no place left, under none."""
+        entries = []
+        for count in counts:
+            if count.most:
+                tally = self._tallies.of(count.key, count.window_seconds)
+                entries.append(_Entry(count, tally, tally.own + 1))
+        for each in entries:
+            each.check()
+        for each in entries:
+            each.tally.own += 1
+        return entries
 
 
 def limit_key(policy: str, who: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a request comes from, and what its answer says of the limits that have counted it."""
+"""Where a request comes from, and what its answer says of the limits that have counted who asks."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -29,19 +29,33 @@ class Standing(Struct, frozen=True):
 
 
 class Visitor(Struct, kw_only=True):
-    """Where a request comes from, and of all limits that have counted it the one of which least is left."""
+    """
+    Where a request comes from, and of all limits that have counted this visitor the one of which least is left.
+
+    Limits that count by what a visitor claims (a phone number, an email address) are `withheld` until they have proven
+    that it is theirs. Or strangers would see by what is left whether somebody else was there lately.
+    """
 
     address: str
     tightest: Standing | None = None
+    withheld: list[Standing] = []
 
-    def told(self, standing: Standing) -> None:
+    def told(self, standing: Standing, *, claimed: bool = False) -> None:
         """Remember how much a limit leaves, if it leaves less than the others."""
-        if self.tightest is None or standing.left < self.tightest.left:
+        if claimed:
+            self.withheld.append(standing)
+        elif self.tightest is None or standing.left < self.tightest.left:
             self.tightest = standing
+
+    def proven(self) -> None:
+        """They are who they claim to be, so what was withheld is theirs to know."""
+        for standing in self.withheld:
+            self.told(standing)
+        self.withheld.clear()
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What the answer says of limits: nothing where none has counted."""
+        """What the answer says of limits: nothing where none has counted them."""
         return self.tightest.headers if self.tightest else {}
 
 

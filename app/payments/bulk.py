@@ -25,7 +25,7 @@ from app.auth.tokens import SIGNED_OUT, signed_in
 from app.http.answers import Answer
 from app.http.controller import OrderedController
 from app.http.problems import BAD_BODY, ValidationFailed, problem_type, problems
-from app.limits.requests import RateLimited
+from app.limits.requests import LIMITED
 from app.payments.handler import Initiator, PaymentHandler
 from app.payments.probing import ProbingLimit
 from app.payments.routes import REPLAYED, TransferBody
@@ -154,7 +154,7 @@ class BulkController(OrderedController):
             **_successes(),
             **problems(
                 *(*BAD_BODY, BulkRefused, *SIGNED_OUT, WalletNotFound, IdempotencyKeyReused),
-                *(RateLimited, Overloaded, DatabaseUnavailable, RatesUnavailable),
+                *(*LIMITED, Overloaded, DatabaseUnavailable, RatesUnavailable),
             ),
         },
         request_max_body_size=BULK_BODY_MAX_BYTES,

@@ -104,6 +104,7 @@ class _Arguments:
             UnsupportedMediaType, ContentTooLarge, ValidationFailed: the headers or the body are not what is wanted.
             Overloaded: there is no room for so large a body.
             RateLimited: the caller has asked for too many payments.
+            Unavailable: they can't be counted.
         """
         scope = connection.scope
         headers = scope["headers"]

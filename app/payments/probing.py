@@ -23,14 +23,17 @@ from actors.refusals import (
     ReceiverNotFound,
     ReceiverUnavailable,
     Refusal,
+    Unavailable,
 )
-from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, Seldom, limit_key
+from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
+from app.limits.seldom import Seldom
 from db.tables import Wallet
 
 log = logging.getLogger(__name__)
 
 POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
+TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
 # So many movements of each of a person's wallets tell whom they have paid: more would take seconds to look through.
 MOVEMENTS_MAX = 10_000
 ERRORS_MAX = 50
@@ -111,6 +114,7 @@ class ProbingLimit:
         self._redis = redis
         self._most = most
         self._people: dict[UUID, _Person] = {}  # with a refused number or a request under way; oldest first
+        self._turns = asyncio.Semaphore(TURNS_MAX)
         self._asks_again_at = 0.0
         self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis does not answer (%s)")
 
@@ -181,10 +185,10 @@ class ProbingLimit:
         return person
 
     def _forget_the_oldest(self) -> None:
-        """Raises `Overloaded` where that would be to forget what nobody else knows."""
+        """Raises `Unavailable` where that would be to forget what nobody else knows."""
         user_id, oldest = next(iter(self._people.items()))
         if oldest.present or not (oldest.told or oldest.ends_at <= monotonic()):
-            raise Overloaded()
+            raise Unavailable("Too much is to be counted, and Redis does not answer. Try again in a moment.")
         del self._people[user_id]
 
     async def _wait_for_room(self, person: _Person, asking: int) -> None:
@@ -226,7 +230,7 @@ class ProbingLimit:
             return
         key = limit_key(POLICY, str(user_id))
         try:
-            async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+            async with timeout(COUNT_SECONDS), self._turns, self._redis.pipeline(transaction=False) as pipe:
                 pipe.sadd(key, *map(_digest, person.refused))  # all of them: Redis may have been away, or lost some
                 pipe.expire(key, DAY_SECONDS, nx=True)
                 pipe.scard(key)

@@ -29,7 +29,7 @@ from app.http.bodies import amount_field
 from app.http.controller import OrderedController
 from app.http.fields import PlainText
 from app.http.problems import BAD_BODY, problems
-from app.limits.requests import RateLimited
+from app.limits.requests import LIMITED
 from app.payments.handler import Initiator, PaymentHandler
 from app.payments.probing import ProbingLimit
 from app.payments.views import Reference, TransactionView, receipt_view
@@ -38,7 +38,7 @@ REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 _ANY = (
     *(*BAD_BODY, *SIGNED_OUT, WalletNotFound, WalletFrozen, IdempotencyKeyReused),
-    *(RateLimited, Overloaded, DatabaseUnavailable),
+    *(*LIMITED, Overloaded, DatabaseUnavailable),
 )
 _SENDING = (InsufficientFunds, WalletBlocked)
 _SENT = "The transaction. `balance_after` is your wallet's balance right after it, before any fee."

@@ -7,7 +7,7 @@ They live in Redis for five minutes.
 import hmac
 import logging
 import secrets
-from asyncio import timeout
+from asyncio import Semaphore, timeout
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, Literal
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 CODE_SECONDS = 300
 TRIES_MAX = 5
 STORE_SECONDS = 5.0
+# So many use Redis at once; whoever waits for that does so within `STORE_SECONDS`.
+TURNS_MAX = 20
 
 Purpose = Literal["registration", "password", "reset"]
 
@@ -80,6 +82,7 @@ class Codes:
         self._redis = redis
         self._key = hmac.digest(secret.encode(), b"wallet one-time codes", "sha256")
         self._redeem = redis.register_script(_REDEEM)
+        self._turns = Semaphore(TURNS_MAX)
 
     async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[AwaitedCode, str]:
         """A new session that keeps `pending` until its code is given, and that code."""
@@ -125,7 +128,7 @@ class Codes:
         by_phone = bool(phone_code and phone_code.strip())
         digest = self._digest(session_id, code, phone_code if by_phone else None)
         key = _key(purpose, session_id, owner)
-        async with timeout(STORE_SECONDS):
+        async with timeout(STORE_SECONDS), self._turns:
             found = await self._redeem(keys=[key], args=[digest, TRIES_MAX, int(by_phone)])
         if found == 0:
             message = "No code was sent by SMS. Leave it out." if by_phone else "Give the code that was sent by SMS."
@@ -142,7 +145,7 @@ class Codes:
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, *, phone: bool) -> None:
-        async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+        async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping={"digest": digest, "phone": int(phone), "pending": pending, "tries": 0})
             pipe.expire(key, CODE_SECONDS)
             await pipe.execute()
@@ -150,7 +153,7 @@ class Codes:
     async def _put_back(self, key: str, kept: dict[str, Any], expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
         with suppress(RedisError, TimeoutError):
-            async with timeout(STORE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+            async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=kept)
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()

@@ -13,7 +13,7 @@ from actors.refusals import Refusal
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, PlainText
 from app.http.problems import problems
-from app.limits.requests import RateLimited, RateLimiter
+from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCodes, Codes, InvalidCode
 from app.people.contacts import email_address, phone_number
@@ -217,7 +217,7 @@ class RegistrationController(OrderedController):
         "/create",
         summary="Start a registration",
         response_description=AWAITS_CODE,
-        responses=problems(*ANY_BODY, RateLimited),
+        responses=problems(*ANY_BODY, *LIMITED),
     )
     async def create(
         self,
@@ -241,7 +241,7 @@ class RegistrationController(OrderedController):
         "/verify",
         summary="Finish a registration",
         response_description="The new user.",
-        responses=problems(*ANY_BODY, InvalidCode, UserExists, RateLimited),
+        responses=problems(*ANY_BODY, InvalidCode, UserExists, *LIMITED),
     )
     async def verify(
         self,

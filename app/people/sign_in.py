@@ -17,7 +17,7 @@ from app.auth.tokens import REFRESH, TokenExpired, TokenInvalid, Tokens, WrongCr
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, PlainText
 from app.http.problems import problems
-from app.limits.requests import RateLimited, RateLimiter
+from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.contacts import claimed_phone_number
 from app.people.fields import ANY_BODY, Password, Phone
@@ -79,6 +79,7 @@ class SignIn(Struct, frozen=True, kw_only=True):
                 raise WrongCredentials()
             pair = await refresh.begin(self.tokens, found["id"], password_hash=found["password_hash"], device=device)
             if pair:
+                visitor.proven()
                 await self._strengthen(found["id"], found["password_hash"], password)
                 return pair
         raise WrongCredentials()
@@ -121,7 +122,7 @@ class SignInController(OrderedController):
         "/create",
         summary="Sign in",
         response_description="Tokens. The access token is valid for `expires_in` seconds.",
-        responses=problems(*ANY_BODY, WrongCredentials, RateLimited),
+        responses=problems(*ANY_BODY, WrongCredentials, *LIMITED),
         response_class=LimitedResponse,
     )
     async def create_token(
@@ -144,7 +145,7 @@ class SignInController(OrderedController):
         "/refresh",
         summary="Exchange a refresh token",
         response_description="The next pair. The access token is valid for `expires_in` seconds.",
-        responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, RateLimited),
+        responses=problems(*ANY_BODY, TokenExpired, TokenInvalid, *LIMITED),
         response_class=LimitedResponse,
     )
     async def refresh_token(
@@ -161,7 +162,7 @@ class SignInController(OrderedController):
         status_code=204,
         summary="Sign out",
         response_description="Signed out.",
-        responses=problems(*ANY_BODY, RateLimited),
+        responses=problems(*ANY_BODY, *LIMITED),
     )
     async def revoke_token(
         self, data: JSONBody[TokenRevoke], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]

@@ -50,7 +50,8 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
         The login's id, or None where name or password is wrong; as slow for a name that is not there.
 
         Raises:
-            HTTPException: too many tries under this name or from this address, or by everybody.
+            HTTPException: too many tries under this name or from this address, or by everybody; or they can't be
+                counted.
         """
         username, password = str(username), str(password)
         guard = on_guard.get()
@@ -58,7 +59,10 @@ class StaffLogin(BaseUser, tablename="piccolo_user"):
             await guard.limiter.staff_sign_in(username, client_address.get())
             return await cls._matching(username, password, guard)
         except Refusal as refusal:
-            raise HTTPException(refusal.status, f"{refusal.title} {refusal}", dict(refusal.headers)) from None
+            headers = dict(refusal.headers)
+            if refusal.retry_after_seconds is not None:
+                headers.setdefault("Retry-After", str(refusal.retry_after_seconds))
+            raise HTTPException(refusal.status, f"{refusal.title} {refusal}", headers) from None
 
     @classmethod
     async def _matching(cls, username: str, password: str, guard: Guard) -> int | None:

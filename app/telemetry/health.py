@@ -25,6 +25,8 @@ from tasks.rates.board import RateBoard
 PROBE_SECONDS = 2.0
 # How often the parts are checked without being asked: `since` is late by this at most.
 CHECK_SECONDS = 5.0
+# So many checks at once, each with its questions to PostgreSQL and Redis. Whoever asks beyond that shares the last one.
+RUNS_MAX = 8
 
 _DOWN = "The database is down or this process is stopping: send requests to another process."
 
@@ -66,6 +68,7 @@ class HealthChecks:
         self.board = board
         self._checks: dict[str, Check] = {}
         self._stopping_since: datetime | None = None
+        self._runs: list[asyncio.Task[Readiness]] = []
 
     def say_stopping(self) -> None:
         """From now on this process counts as down: whoever asks should send people elsewhere."""
@@ -79,6 +82,13 @@ class HealthChecks:
 
     async def run(self) -> Readiness:
         """How everything is at this moment. A part that does not answer within seconds counts as down."""
+        if len(self._runs) < RUNS_MAX:
+            begun = asyncio.create_task(self._run())
+            self._runs.append(begun)
+            begun.add_done_callback(self._runs.remove)
+        return await asyncio.shield(self._runs[-1])
+
+    async def _run(self) -> Readiness:
         database, redis, worker = await asyncio.gather(
             _reachable(engine().run_ddl("SELECT 1")), _reachable(self._redis.ping()), self._worker()
         )

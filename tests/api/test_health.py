@@ -32,6 +32,19 @@ async def test_without_rates_and_worker_it_is_degraded_and_serves(client: httpx.
     assert states == {"database": "ok", "redis": "ok", "rates": "down", "worker": "down"}
 
 
+async def test_hundreds_who_ask_at_once_share_a_few_answers(client: httpx.AsyncClient, redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        pings = "cmdstat_ping"
+        before = (await redis.info("commandstats")).get(pings, {"calls": 0})["calls"]
+        asking = [asyncio.create_task(client.get("/health/ready")) for _ in range(300)]
+        asking[0].cancel()  # whoever goes away takes nobody's answer along
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        asked = (await redis.info("commandstats"))[pings]["calls"] - before
+    assert [each for each in answers[1:] if not isinstance(each, httpx.Response)] == []
+    assert {each.status_code for each in answers if isinstance(each, httpx.Response)} == {200}
+    assert asked < 100
+
+
 class TestReady:
     """With rates and a worker's heartbeat."""
 

@@ -1,7 +1,9 @@
-"""Rate limits: the same for the known and the unknown, and none where Redis can't count."""
+"""Rate limits: the same for the known and the unknown, with Redis and without."""
 
-from collections.abc import Awaitable, Callable
-from time import perf_counter
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic, perf_counter
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from redis import Redis
 
 from app.limits.requests import RateLimits
 from app.limits.visitor import LimitedResponse
+from app.proof.cable import Cable, cable
 from app.settings import Settings
 from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.production import ADDRESS, in_production
@@ -22,6 +25,26 @@ from tests.helpers.tokens import sign_in
 from tests.helpers.users import PASSWORD, CodeOf, Join, Member
 
 Three = Callable[[str], Awaitable[list[httpx.Response]]]
+Pass = Callable[[int], None]
+
+
+@pytest.fixture
+def pass_(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Pass:
+    """Lets so many seconds pass, for this process and for Redis."""
+    passed = 0
+
+    def pass_(seconds: int) -> None:
+        nonlocal passed
+        passed += seconds
+        monkeypatch.setattr("app.limits.tallies.monotonic", lambda: monotonic() + passed)
+        with Redis.from_url(redis_url) as redis:
+            keys: Any = redis.keys("wallet:limit:*")
+            for key in keys:
+                left = redis.ttl(key)
+                assert isinstance(left, int)
+                redis.expire(key, left - seconds)
+
+    return pass_
 
 
 def test_every_answer_that_tells_of_limits_is_to_a_request_that_was_counted(app: Litestar) -> None:
@@ -70,19 +93,18 @@ class TestLimits:
             assert answers[-1].headers["ratelimit-policy"] == '"codes-per-email";q=2;w=3600'
 
     async def test_codes_are_limited_by_the_day_too_or_an_hour_after_the_other_would_do_for_guessing(
-        self, client: httpx.AsyncClient, redis_url: str
+        self, client: httpx.AsyncClient, pass_: Pass
     ) -> None:
         answers = []
         for _ in range(4):
-            with Redis.from_url(redis_url) as redis:  # an hour passes
-                redis.delete(*redis.keys("wallet:limit:codes-per-email:*"), "none")
+            pass_(3600)
             answers.append(await client.post("/users/password/reset/", json={"email": "eve@example.com"}))
         assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
         assert answers[-1].headers["RateLimit-Policy"] == '"codes-per-email-a-day";q=3;w=86400'
         assert 3600 < int(answers[-1].headers["Retry-After"]) <= 86400
         assert answers[-1].json()["detail"].startswith("At most 3 in a day. ")
 
-    async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str) -> None:
+    async def test_a_window_passes(self, client: httpx.AsyncClient, redis_url: str, pass_: Pass) -> None:
         for _ in range(4):
             answer = await sign_in(client, "+77010000000")
         assert answer.status_code == 429
@@ -90,7 +112,9 @@ class TestLimits:
             keys: Any = redis.keys("wallet:limit:*")
             assert all(0 < redis.ttl(key) <= 900 for key in keys)
             assert not any(b"7701" in key for key in keys)
-            redis.delete(*keys)
+        pass_(890)
+        assert (await sign_in(client, "+77010000000")).status_code == 429
+        pass_(10)
         assert (await sign_in(client, "+77010000000")).status_code == 401
 
 
@@ -126,13 +150,12 @@ async def ask(  # noqa: C901 - a case for each limit
 
 
 @pytest.fixture
-def three(client: httpx.AsyncClient, app: Litestar, redis_url: str, join: Join) -> Three:
+def three(client: httpx.AsyncClient, app: Litestar, pass_: Pass, join: Join) -> Three:
     """Asks three times for what a limit counts."""
 
     async def three(policy: str) -> list[httpx.Response]:
         ann = await join(email="ann@example.com", phone_number="+77011234567")
-        with Redis.from_url(redis_url) as redis:  # what that has counted
-            redis.delete("none", *redis.keys("wallet:limit:*"))
+        pass_(86_400)  # and is over: what that has counted
         return [await ask(client, app, ann, policy, turn) for turn in range(3)]
 
     return three
@@ -192,7 +215,10 @@ class TestInDevelopment:
 
 
 class TestWhatIsLeft:
-    """Answers of limited routes say how much is left, so that nobody has to find out by being refused."""
+    """
+    Answers of limited routes say how much is left, so that nobody has to find out by being refused: of limits that
+    count who asks, not of those that count whom they name.
+    """
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
@@ -212,7 +238,7 @@ class TestWhatIsLeft:
     async def test_the_tightest_of_the_limits_is_told(self, client: httpx.AsyncClient, code_of: CodeOf) -> None:
         body = {"email": "ann@example.com", "phone_number": "+77011234567", "password": PASSWORD}
         begun = await client.post("/users/create/", json=body)
-        assert self.left(begun) == '"codes-per-phone";r=4 of "codes-per-phone";q=5'
+        assert self.left(begun) == '"codes-per-address";r=59 of "codes-per-address";q=60'
         code = {"session_id": begun.json()["session_id"], "code": await code_of(begun.json())}
         verified = await client.post("/users/verify/", json=code)
         assert self.left(verified) == '"verifications-per-address";r=59 of "verifications-per-address";q=60'
@@ -227,6 +253,32 @@ class TestWhatIsLeft:
         verified = await client.patch("/users/password/verify/", json=code)
         assert self.left(verified) == '"verifications-per-address";r=58 of "verifications-per-address";q=60'
 
+    async def test_nobody_learns_by_it_who_was_here(self, client: httpx.AsyncClient, ann: Member) -> None:
+        """Ann has asked for a code, and has signed in; nobody has ever asked for Ben."""
+        for _ in range(3):
+            await client.post("/users/password/reset/", json={"email": "ann@example.com"})
+            await sign_in(client, "+77011234567", "not the password")
+        create = {"email": "cem@example.com", "phone_number": "+77017654322", "password": PASSWORD}
+        credentials = {"phone_number": "+77017654321", "password": "not the password"}
+        places: list[tuple[str, dict[str, str], dict[str, str]]] = [
+            ("/users/password/reset/", {"email": "ann@example.com"}, {"email": "ben@example.com"}),
+            ("/users/password/reset/", {"phone_number": "+77011234567"}, {"phone_number": "+77017654321"}),
+            ("/users/create/", create | {"email": "ann@example.com"}, create),
+            ("/users/create/", create | {"phone_number": "+77011234567"}, create),
+            ("/users/token/create/", credentials | {"phone_number": "+77011234567"}, credentials),
+        ]
+        for path, known, unknown in places:
+            told = []
+            for body in (known, unknown):
+                answer = await client.post(path, json=body)
+                assert answer.status_code in (201, 401), answer.text
+                told.append({name: answer.headers.get(name) for name in ("RateLimit", "RateLimit-Policy")})
+            first, second = (each["RateLimit"] and each["RateLimit"].split(";t=")[0] for each in told)
+            assert told[0]["RateLimit-Policy"] == told[1]["RateLimit-Policy"], path
+            if first and second:
+                policy, left = first.split(";r=")
+                assert second == f"{policy};r={int(left) - 1}", "it counts who asks"
+
     async def test_a_person_refreshes_so_often_from_wherever(self, client: httpx.AsyncClient, ann: Member) -> None:
         refresh = ann.tokens["refresh"]
         for left in (1, 0):
@@ -240,18 +292,23 @@ class TestWhatIsLeft:
 
 @pytest.mark.impatient
 class TestWithoutRedis:
-    """Signing in needs PostgreSQL alone; codes can't be had."""
+    """Signing in needs PostgreSQL alone, and is limited; codes can't be had."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return replace(settings, redis_url=NOBODY_LISTENS)
+        limits = RateLimits(sign_ins_per_phone=20)
+        return replace(settings, redis_url=NOBODY_LISTENS, limits=limits)
 
-    async def test_people_still_sign_in(self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_people_still_sign_in_but_not_too_often(
+        self, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
         begun = perf_counter()
         for _ in range(20):  # if each waited for Redis, it would be a second each
             assert (await sign_in(client, "+77010000000")).json()["code"] == "wrong_credentials"
         assert perf_counter() - begun < 15
-        assert len([record for record in caplog.records if "rate limits do not apply" in record.message]) == 1
+        assert (await sign_in(client, "+77010000000")).status_code == 429
+        said = [record.message for record in caplog.records if record.name == "app.limits.totals"]
+        assert ["by each process alone" in message for message in said] == [True]
 
     async def test_nobody_can_register(self, client: httpx.AsyncClient) -> None:
         body = {"email": "eve@example.com", "phone_number": "+77010000009", "password": PASSWORD}
@@ -261,3 +318,45 @@ class TestWithoutRedis:
         body = {"session_id": str(uuid4()), "code": "123456"}
         answer = await client.post("/users/verify/", json=body)
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+@pytest.mark.impatient
+class TestAttack:
+    """Thousands of requests at once, for one phone number, while Redis answers now and then."""
+
+    @pytest.fixture
+    async def way(self, redis_url: str) -> AsyncIterator[Cable]:
+        async with cable(redis_url) as between:
+            yield between
+
+    @pytest.fixture
+    def settings(self, settings: Settings, way: Cable) -> Settings:
+        limits = RateLimits(sign_ins_per_phone=30, codes_per_phone=20)
+        return replace(settings, redis_url=way.url, limits=limits)
+
+    async def test_what_the_limits_allow_passes_and_no_more(self, client: httpx.AsyncClient, way: Cable) -> None:
+        most = 0
+
+        async def falter() -> None:
+            nonlocal most
+            while True:
+                way.hush()
+                await asyncio.sleep(1.2)
+                most = max(most, len(way._writers) // 2)
+                way.speak()
+                await asyncio.sleep(0.1)
+
+        faltering = asyncio.create_task(falter())
+        reset = {"phone_number": "+77011234567"}
+        answers = Counter(
+            answer.status_code
+            for answer in await asyncio.gather(
+                *(sign_in(client, "+77011234567") for _ in range(300)),
+                *(client.post("/users/password/reset/", json=reset) for _ in range(300)),
+            )
+        )
+        faltering.cancel()
+        assert answers[401] == 30
+        assert answers[201] + answers[503] == 20
+        assert answers[429] == 550
+        assert most < 100, "connections, with Redis busy: of those for the worker and those for codes twenty each"

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from actors.refusals import Unavailable
 from app.limits import payments as payment_limits
 from app.limits.payments import PaymentLimits
 from app.limits.requests import RateLimited, RateLimits
@@ -154,6 +155,34 @@ class TestWithoutRedis:
         await limits.tell()
         assert through(PaymentLimits(redis, 10), uuid4(), 1) == 1
         assert [int(await redis.get(key)) for key in await redis.keys("wallet:limit:*")] == [4]
+
+
+async def test_without_redis_nobodys_count_makes_room_for_another(
+    monkeypatch: pytest.MonkeyPatch, redis: Redis
+) -> None:
+    monkeypatch.setattr(payment_limits, "USERS_MAX", 250)  # more than it looks at
+    limits, users = PaymentLimits(redis, 2, window_seconds=3), [uuid4() for _ in range(300)]
+    async with Redis.from_url("redis://127.0.0.1:1") as nobody:
+        limits._redis = nobody
+        limits.count(users[0])
+        await limits.tell()
+        for user in users[:250]:
+            assert through(limits, user, 3) == (1 if user is users[0] else 2)
+        for user in users[250:]:
+            with pytest.raises(Unavailable):
+                limits.count(user)
+        assert [through(limits, user, 1) for user in users[:250]] == [0] * 250
+        while True:  # until the windows have passed
+            try:
+                limits.count(users[-1])
+                break
+            except Unavailable:
+                await asyncio.sleep(0.01)
+    limits._redis = redis
+    await limits.tell()
+    for user in users:
+        limits.count(user)
+    assert len(limits._tallies) == 250
 
 
 async def test_it_remembers_so_many_users_and_no_more(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ class TestProcesses:
         line.unplug()
         for mine in people[1:3]:
             assert await self.found_out(left, mine, nobodys(1, first=1)) == ["wallet_not_found"]
-        assert await self.found_out(left, people[3], nobodys(1)) == ["overloaded"]
+        assert await self.found_out(left, people[3], nobodys(1)) == ["unavailable"]
         for _ in range(MOST):
             await self.found_out(left, people[2], nobodys(MOST))
         assert await self.found_out(left, people[2], nobodys(1)) == ["rate_limited"]

@@ -106,3 +106,51 @@ async def test_resetting_the_password_of_somebody(
     known = {"email": f"{who}@example.com", "phone_number": PHONE if who == "ann" else BLOCKED_PHONE}[by]
     unknown = {"email": "nobody{:02}@example.com", "phone_number": "+770100001{:02}"}[by]
     await assert_takes_as_long(lambda _: reset(known), lambda turn: reset(unknown.format(turn)))
+
+
+class TestRefused:
+    """Whoever has been asked for too often is refused in the same words and the same time, known or not."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        limits = RateLimits(sign_ins_per_phone=1, codes_per_phone=2, codes_per_email=2)
+        return replace(settings, limits=limits)
+
+    async def test_too_many_requests(self, client: httpx.AsyncClient, ann: Member) -> None:
+        known: list[tuple[str, dict[str, str]]] = [
+            ("/users/token/create/", {"phone_number": PHONE, "password": PASSWORD}),
+            ("/users/password/reset/", {"email": "ann@example.com"}),
+            ("/users/create/", {"email": "cem@example.com", "phone_number": PHONE, "password": PASSWORD}),
+        ]
+        others = {"ann@example.com": "ben@example.com", PHONE: "+77017654321"}
+        for path, body in known:
+            await assert_refused_alike(
+                client, path, body, {name: others.get(each, each) for name, each in body.items()}
+            )
+
+
+async def assert_refused_alike(
+    client: httpx.AsyncClient, path: str, known: dict[str, str], unknown: dict[str, str]
+) -> None:
+    seen: dict[str, set[tuple[object, ...]]] = {"known": set(), "unknown": set()}
+
+    async def ask(who: str) -> httpx.Response:
+        answer = await client.post(path, json=known if who == "known" else unknown)
+        seen[who].add(told(answer))
+        return answer
+
+    for body in (known, unknown):
+        while (await client.post(path, json=body)).status_code != 429:
+            pass
+    await assert_takes_as_long(lambda _: ask("known"), lambda _: ask("unknown"))
+    assert seen["known"] == seen["unknown"], path
+
+
+def told(answer: httpx.Response) -> tuple[object, ...]:
+    """What somebody who is refused gets to see, but for how long they have to wait, and the number of the request."""
+    assert answer.status_code == 429
+    policy, _, wait = answer.headers["RateLimit"].rpartition(";t=")
+    assert wait == answer.headers["Retry-After"]
+    assert answer.json()["detail"].endswith(f" Try again in {wait} seconds.")
+    problem = answer.json() | {"detail": answer.json()["detail"].removesuffix(f" Try again in {wait} seconds.")}
+    return policy, answer.headers["RateLimit-Policy"], tuple(sorted(answer.headers)), tuple(sorted(problem.items()))

@@ -43,14 +43,30 @@ def test_an_answer_tells_of_the_limit_of_which_least_is_left() -> None:
     assert visitor.headers == {"RateLimit": '"tight";r=2;t=60', "RateLimit-Policy": '"tight";q=10;w=900'}
 
 
-async def test_without_redis_nothing_is_limited_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_counts_somebody_whom_they_name_is_told_once_they_have_proven_to_be_them() -> None:
+    visitor = Visitor(address="192.0.2.7")
+    visitor.told(Standing("phone", most=10, window_seconds=900, left=2, seconds=60), claimed=True)
+    assert visitor.headers == {}
+    visitor.told(Standing("address", most=10, window_seconds=900, left=5, seconds=60))
+    assert visitor.headers["RateLimit"] == '"address";r=5;t=60'
+    visitor.proven()
+    assert visitor.headers["RateLimit"] == '"phone";r=2;t=60'
+
+
+async def test_without_redis_the_process_limits_by_itself_and_one_line_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.limits.requests.COUNT_SECONDS", 0.01)  # it is asked again after so long
     async with Redis.from_url("redis://127.0.0.1:1") as redis:
-        limiter = RateLimiter(redis, RateLimits(sign_ins_per_phone=1), per_address=True)
+        limiter = RateLimiter(redis, RateLimits(sign_ins_per_phone=2), per_address=True)
         with caplog.at_level(logging.WARNING):
-            for _ in range(5):
+            for _ in range(2):
                 await limiter.sign_in("+77011234567", Visitor(address="192.0.2.7"))
-                limiter._asks_again_at = 0
-    assert len(caplog.records) == 1
+                await asyncio.sleep(0.02)
+            for _ in range(3):
+                with pytest.raises(RateLimited):
+                    await limiter.sign_in("+77011234567", Visitor(address="192.0.2.7"))
+    assert ["by each process alone" in record.message for record in caplog.records] == [True]
 
 
 async def test_a_silent_redis_holds_nobody_up_for_long() -> None:

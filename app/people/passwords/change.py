@@ -11,7 +11,7 @@ from app.auth import refresh
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, Tokens, signed_in
 from app.http.controller import OrderedController
 from app.http.problems import problems
-from app.limits.requests import RateLimited, RateLimiter
+from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
 from app.people.fields import ANY_BODY, AWAITS_CODE, YOUR_PROFILE, Code, Password
@@ -70,6 +70,7 @@ class PasswordChange(Struct, frozen=True, kw_only=True):
             region=self.phone_region,
         )
         await self.limiter.code(user["email"], user["phone_number"], visitor)
+        visitor.proven()
         new_hash = await self.passwords.hash(new_password)
         awaited, code = await self.codes.open("password", new_hash.encode(), owner=user_id)
         async with transaction():
@@ -141,7 +142,7 @@ class PasswordChangeController(OrderedController):
         before_request=signed_in,
         summary="Start a password change",
         response_description=AWAITS_CODE,
-        responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, WrongPassword, *LIMITED),
     )
     async def update_password(
         self,
@@ -163,7 +164,7 @@ class PasswordChangeController(OrderedController):
         before_request=signed_in,
         summary="Finish a password change",
         response_description=YOUR_PROFILE,
-        responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, RateLimited),
+        responses=problems(*ANY_BODY, *SIGNED_OUT, InvalidCode, *LIMITED),
     )
     async def verify_password(
         self,

@@ -14,7 +14,7 @@ from app.auth.tokens import Tokens
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, PlainText
 from app.http.problems import ValidationFailed, problems
-from app.limits.requests import RateLimited, RateLimiter
+from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.codes import AwaitedCode, Codes, InvalidCode
 from app.people.contacts import claimed_phone_number, email_address
@@ -132,7 +132,7 @@ class PasswordResetController(OrderedController):
         "/",
         summary="Start a password reset",
         response_description=AWAITS_CODE,
-        responses=problems(*ANY_BODY, RateLimited),
+        responses=problems(*ANY_BODY, *LIMITED),
     )
     async def reset_password(
         self,
@@ -155,7 +155,7 @@ class PasswordResetController(OrderedController):
         "/verify",
         summary="Finish a password reset",
         response_description=YOUR_PROFILE,
-        responses=problems(*ANY_BODY, InvalidCode, RateLimited),
+        responses=problems(*ANY_BODY, InvalidCode, *LIMITED),
     )
     async def verify_reset(
         self,
