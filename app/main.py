@@ -150,7 +150,7 @@ def create_app(settings: Settings) -> Litestar:
     app.state.tokens = tokens
     app.state.revocations = revocations
     app.state.health_checks = health_checks
-    app.state.large_bodies = LargeBodies()
+    app.state.large_bodies = LargeBodies(per_address=production)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app
 
