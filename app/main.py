@@ -29,7 +29,8 @@ from app.payments.bulk import BulkController
 from app.payments.history import HistoryController
 from app.payments.routes import PaymentsController
 from app.people.codes import Codes
-from app.people.images import Images, media_route
+from app.people.images.keeping import Images
+from app.people.images.serving import media_route
 from app.people.passwords.change import PasswordChange, PasswordChangeController
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.reset import PasswordReset, PasswordResetController
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> Litestar:
     objects = {
         "bank": banking.bank,
         "payment_limits": payment_limits,
+        "images": images,
         "profiles": profiles,
         "sessions": Sessions(tokens),
         **_with_passwords(
