@@ -91,6 +91,15 @@ async def test_a_program_that_does_not_work_is_our_fault(
     assert "program.py" in caplog.text
 
 
+async def test_an_operators_lower_limits_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lower = f"""import resource, runpy
+resource.setrlimit(resource.RLIMIT_CPU, (4, 4))
+resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+runpy.run_path({str(child.PROGRAM)!r}, run_name="__main__")"""
+    program(tmp_path, monkeypatch, lower)
+    assert (await decoded(picture())).form == "PNG"
+
+
 async def test_a_python_that_is_gone_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(ImagesUnavailable):

@@ -31,7 +31,7 @@ _TOO_MANY_PIXELS = (
     f"Expected at most {decoding.SIDE_MAX} pixels a side, and 50 megapixels in a JPEG"
     f" or {decoding.PIXELS_MAX // 1_000_000} in a PNG or WebP."
 )
-# How a process ends that the image has brought to an end. SIGKILL is the kernel's, when memory runs out.
+# How a process ends that the image has brought to an end. SIGKILL is the kernel's, when time or memory runs out.
 _FAULTS_OF_IMAGE = {
     decoding.UNREADABLE: _UNREADABLE,
     decoding.TOO_MANY_PIXELS: _TOO_MANY_PIXELS,

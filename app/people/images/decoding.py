@@ -100,12 +100,18 @@ def _encoded(form: str, image: Image.Image) -> bytes:
 
 def _limit(*, cpu_seconds: int, memory_bytes: int) -> None:
     """Let the kernel end this process when it has used up what one image may cost."""
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nobody's picture is left behind in a dump
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))  # for modules that are imported late
+    limits = {
+        resource.RLIMIT_CPU: cpu_seconds,
+        resource.RLIMIT_CORE: 0,  # nobody's picture is left behind in a dump
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: 16,  # for modules that are imported late
+    }
     if sys.platform == "linux":  # macOS refuses it
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        limits[resource.RLIMIT_AS] = memory_bytes
+    for what, most in limits.items():
+        _, hard = resource.getrlimit(what)  # an operator's lower one can't be raised
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (limit, limit))
     os.nice(5)  # payments go first
 
 
