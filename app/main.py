@@ -32,7 +32,8 @@ from app.payments.history import HistoryController
 from app.payments.probing import ProbingLimit
 from app.payments.routes import PaymentsController
 from app.people.codes import Codes
-from app.people.images import Images, media_route
+from app.people.images.keeping import Images
+from app.people.images.serving import media_route
 from app.people.passwords.change import PasswordChange, PasswordChangeController
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.reset import PasswordReset, PasswordResetController
@@ -109,6 +110,7 @@ def create_app(settings: Settings) -> Litestar:
         "bank": banking.bank,
         "payment_limits": payment_limits,
         "probing_limit": ProbingLimit(banking.bank, counting, settings.limits.unpaid_numbers_per_user),
+        "images": images,
         "profiles": profiles,
         "sessions": Sessions(tokens),
         **_with_passwords(
@@ -163,7 +165,7 @@ def create_app(settings: Settings) -> Litestar:
     app.state.tokens = tokens
     app.state.revocations = revocations
     app.state.health_checks = health_checks
-    app.state.large_bodies = LargeBodies()
+    app.state.large_bodies = LargeBodies(per_address=production)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return app
 

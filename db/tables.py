@@ -28,7 +28,7 @@ from db.currencies import CURRENCIES, MINOR_DIGITS
 # Piccolo warns that `user` is a reserved word; it quotes the name, and so does every statement here.
 warnings.filterwarnings("ignore", message="We recommend giving your table a different name")
 
-# What `app/people/images.py` calls the files that `User.profile_image` names. What else lies in the folder is not ours.
+# What `app/people/images/` calls the files that `User.profile_image` names. What else lies in the folder is not ours.
 IMAGE_NAME = re.compile(r"[0-9a-f]{32}\.(?:png|jpg|webp)")
 
 AMOUNT_DIGITS = (27, MINOR_DIGITS)  # within the 28 that Python's `Decimal` keeps

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 class Threads:
     """
-    Runs functions in threads of its own, so that hashing and pictures neither stop the loop nor each other.
+    Runs functions in threads of its own, so that hashing and files neither stop the loop nor each other.
 
     At most `waiting_max` calls wait for a thread; a further one is refused at once, since its answer would come too
     late to be of use.

@@ -11,10 +11,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.refusals import FieldError
 from app.http.bodies import decode, field_error
+from app.http.connected import while_connected
 from app.http.fields import PlainText
 from app.http.problems import ContentTooLarge, UnsupportedMediaType, ValidationFailed
 from app.limits.bodies import ORDINARY_BYTES
-from app.people.images import BYTES_MAX, ImageTooLarge
+from app.people.images.child import Picture
+from app.people.images.keeping import BYTES_MAX, Images, ImageTooLarge
 
 NAME_LENGTH_MAX = 150
 # The file, the names and what multipart/form-data puts around them.
@@ -28,7 +30,7 @@ class ProfileChanges(Struct, frozen=True, kw_only=True):
 
     first_name: str | UnsetType = UNSET
     last_name: str | UnsetType = UNSET
-    image: bytes | UnsetType | None = UNSET
+    image: Picture | UnsetType | None = UNSET
 
 
 class UpdatePersonalInfo(Struct, frozen=True):
@@ -38,7 +40,7 @@ class UpdatePersonalInfo(Struct, frozen=True):
     last_name: Name | UnsetType = UNSET
     profile_image: UnsetType | None = UNSET
 
-    def changes(self, image: bytes | UnsetType = UNSET) -> ProfileChanges:
+    def changes(self, image: Picture | UnsetType = UNSET) -> ProfileChanges:
         """The names given, and the image: a new one, or none."""
         return ProfileChanges(
             first_name=self.first_name,
@@ -47,22 +49,25 @@ class UpdatePersonalInfo(Struct, frozen=True):
         )
 
 
-async def profile_changes(request: Request[Any, Any, Any]) -> ProfileChanges:
+async def profile_changes(request: Request[Any, Any, Any], images: Images) -> ProfileChanges:
     """
-    What the request asks to change.
+    What the request asks to change; a new image has been decoded.
 
     Raises:
         UnsupportedMediaType: it is neither JSON nor a form.
         ValidationFailed: it is one, and not valid.
         ContentTooLarge, ImageTooLarge: the JSON is beyond 64 KiB, the file beyond 5 MiB.
-        Overloaded: there is no room for so large a form.
+        Overloaded: there is no room for so large a form, or, as ImagesUnavailable, no image can be read now.
     """
     media_type = request.content_type[0]
     if media_type in ("", "application/json"):
         return _from_json(await _json(request)).changes()
     if media_type == "multipart/form-data":
         with request.app.state.large_bodies.room(request, bytes_max=FORM_BYTES_MAX):
-            return await _from_form(request)
+            names, content = await _from_form(request)
+        if content is UNSET:
+            return names.changes()
+        return names.changes(await while_connected(request, images.read(content, user_id=request.user.user_id)))
     raise UnsupportedMediaType("Send the body as application/json or multipart/form-data.")
 
 
@@ -85,7 +90,8 @@ def _from_json(body: bytes) -> UpdatePersonalInfo:
         raise
 
 
-async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:
+async def _from_form(request: Request[Any, Any, Any]) -> tuple[UpdatePersonalInfo, bytes | UnsetType]:
+    """What it says, and the uploaded file."""
     try:
         form = await request.form()
     # The client names each part's charset: it may not exist, or not fit the bytes.
@@ -93,7 +99,7 @@ async def _from_form(request: Request[Any, Any, Any]) -> ProfileChanges:
         raise ValidationFailed(detail="The form can't be read.") from None
     try:
         names = {name: _text(form, name) for name in ("first_name", "last_name") if name in form}
-        return _convert(names).changes(await _image(form))
+        return _convert(names), await _image(form)
     finally:
         await form.close()
 
@@ -135,7 +141,7 @@ _NAME_SCHEMA = Schema(type=OpenAPIType.STRING, max_length=NAME_LENGTH_MAX, examp
 _FILE_SCHEMA = Schema(
     type=OpenAPIType.STRING,
     content_media_type="application/octet-stream",
-    description="PNG, JPEG or WebP, at most 5 MiB.",
+    description="PNG, JPEG or WebP, at most 5 MiB and 25 megapixels, 50 in a JPEG.",
 )
 _REMOVAL_SCHEMA = Schema(type=OpenAPIType.NULL, description="Removes the image.")
 

@@ -14,7 +14,8 @@ from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, signed_in
 from app.http.controller import OrderedController
 from app.http.problems import problems
 from app.people.fields import ANY_BODY, YOUR_PROFILE
-from app.people.images import Images
+from app.people.images.child import ImagesUnavailable, Picture
+from app.people.images.keeping import Images
 from app.people.profile_form import FORM_BYTES_MAX, ProfileChanges, ProfileOperation, profile_changes
 from app.wallets.views import WalletView, wallets_of
 from db.tables import User
@@ -64,14 +65,14 @@ class Profiles:
         Apply the changes; the file of a replaced image goes once the row no longer names it.
 
         Raises:
-            ImageTooLarge, ValidationFailed, Overloaded: as `Images.keep`.
+            Overloaded, ImagesUnavailable: as `Images.keep`.
         """
         columns: dict[Column | str, Any] = {
             name: value
             for name, value in (("first_name", changes.first_name), ("last_name", changes.last_name))
             if value is not UNSET
         }
-        new_image = await self._images.keep(changes.image) if isinstance(changes.image, bytes) else None
+        new_image = await self._images.keep(changes.image) if isinstance(changes.image, Picture) else None
         if changes.image is not UNSET:
             columns["profile_image"] = new_image
         try:
@@ -124,14 +125,18 @@ class ProfileController(OrderedController):
         response_description=YOUR_PROFILE,
         request_max_body_size=FORM_BYTES_MAX,
         operation_class=ProfileOperation,
-        responses=problems(*ANY_BODY, *SIGNED_OUT),
+        responses=problems(*ANY_BODY, ImagesUnavailable, *SIGNED_OUT),
     )
     async def update(
-        self, request: Request[Caller, Any, Any], caller: NamedDependency[Caller], profiles: NamedDependency[Profiles]
+        self,
+        request: Request[Caller, Any, Any],
+        caller: NamedDependency[Caller],
+        images: NamedDependency[Images],
+        profiles: NamedDependency[Profiles],
     ) -> UserView:
         """
         Changes your names and your profile image. Send JSON, where `"profile_image": null` removes the image, or a form
-        with a PNG, JPEG or WebP file of at most 5 MiB. The image is stored upright, without metadata, and at most 2048
-        pixels a side.
+        with a PNG, JPEG or WebP file of at most 5 MiB and 25 megapixels, 50 in a JPEG. The image is stored upright,
+        without metadata, and at most 2048 pixels a side. Send one image after another, not several at once.
         """
-        return await profiles.update(caller.user_id, await profile_changes(request))
+        return await profiles.update(caller.user_id, await profile_changes(request, images))

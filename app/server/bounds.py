@@ -11,8 +11,8 @@ from app.server.refusals import NOT_HTTP, answer, problem
 # As other servers have it: our own clients send less than 4 KiB.
 HEAD_MAX_BYTES = 32 * 1024
 HEADERS_MAX = 100
-# A body may take a second longer for each so many bytes that have come: 5 MiB over 64 kbit/s are let through.
-BYTES_PER_SECOND_MIN = 8 * 1024
+# How fast a body has to come that takes longer than `Bounds.request_seconds`: half of what a slow mobile network does.
+BYTES_PER_SECOND_MIN = 16 * 1024
 # Chunks of one byte come in six: beyond this, what is sent is not meant as a body.
 _FRAMING_MAX = 8
 
@@ -45,7 +45,8 @@ class BoundedProtocol(FramedProtocol):
     uvicorn waits for a request as long as it is never quiet, and for a reader of its answers for ever; and it keeps
     whatever comes as a head. Here `hang_up_if_slow`, which the server calls about once a second, hangs up on whoever
 
-    - has not sent a whole request in time, counted from the first call that sees it;
+    - has not sent a whole request in time, counted from the first call that sees it; of a large body a part must come
+      within each such time, and what came before counts no more: it may be as slow as that, and never stop;
     - has not read anything of an answer for as long;
     - has connected, and sent nothing at all.
 
@@ -61,7 +62,7 @@ class BoundedProtocol(FramedProtocol):
     _other_bytes = _body_bytes_begun = 0
     # What `hang_up_if_slow` has seen the last time.
     _awaited: Any = None
-    _awaited_since = 0.0
+    _awaited_since = _unread_since = 0.0
     _awaited_from = _unread = 0
 
     @classmethod
@@ -120,30 +121,40 @@ class BoundedProtocol(FramedProtocol):
 
     def hang_up_if_slow(self, now: float) -> bool:
         """Hang up on a client that has been too slow for too long; whether it was."""
-        unread = self.transport.get_write_buffer_size()
-        if unread:
-            self._awaited = None
-            if unread != self._unread:
-                self._unread, self._awaited_since = unread, now
-            elif now - self._awaited_since >= self.bounds.request_seconds:
-                self.transport.abort()  # closing would wait until it has been read
-                return True
+        if self._reads_too_slowly(now):
+            self.transport.abort()  # closing would wait until it has been read
+            return True
+        if not self._sends_too_slowly(now):
             return False
-        self._unread = 0
-        awaited = self._awaits()
-        if awaited is None or awaited is not self._awaited:
-            self._awaited, self._awaited_since, self._awaited_from = awaited, now, self._body_bytes
-            return False
-        bonus_seconds = (self._body_bytes - self._awaited_from) / BYTES_PER_SECOND_MIN
-        if self.cycle is not None and self.cycle.response_complete:
-            bonus_seconds = 0  # nobody wants that body any more
-        if now - self._awaited_since < self.bounds.request_seconds + bonus_seconds:
-            return False
-        if self.cycle is not None and self.cycle.scope is self.scope:
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope and not cycle.response_complete:
             self._refuse(TOO_SLOW)
         else:
             self.transport.close()
         return True
+
+    def _reads_too_slowly(self, now: float) -> bool:
+        """Whether nothing of what waits to be read has been read within the time."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread != self._unread:
+            self._unread, self._unread_since = unread, now
+        return now - self._unread_since >= self.bounds.request_seconds
+
+    def _sends_too_slowly(self, now: float) -> bool:
+        """Whether less than the least has come within the time. To read slowly is no excuse for sending slowly."""
+        awaited = self._awaits()
+        if awaited is None or awaited is not self._awaited:
+            self._awaited, self._awaited_since, self._awaited_from = awaited, now, self._body_bytes
+            return False
+        seconds = now - self._awaited_since
+        if seconds < self.bounds.request_seconds:
+            return False
+        if self.cycle is not None and self.cycle.response_complete:
+            return True  # nobody wants that body any more
+        if self._body_bytes - self._awaited_from < BYTES_PER_SECOND_MIN * seconds:
+            return True
+        self._awaited_since, self._awaited_from = now, self._body_bytes
+        return False
 
     def _awaits(self) -> Any:
         """The request of which there is more to come, this connection before its first one, or None."""

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import httpx
 import pytest
 from litestar import Litestar
 
 from app.limits import bodies as large_bodies
-from app.limits.bodies import PERSON_BYTES_MAX, LargeBodies
+from app.limits.bodies import ADDRESS_BYTES_MAX, PERSON_BYTES_MAX, LargeBodies
 from app.payments.bulk import BULK_BODY_MAX_BYTES
 from tests.helpers.users import OpenWallet, Person, register
 from tests.helpers.waiting import until
@@ -107,3 +108,27 @@ async def test_images_are_large_too(room: LargeBodies, alice: OpenWallet) -> Non
     slow.end.set()
     assert 503 not in {answer.status_code for answer in await asyncio.gather(*slow.asked)}
     assert room._bytes_of == {}
+
+
+async def test_one_address_does_not_get_all_of_it(app: Litestar, alice: OpenWallet, bob: OpenWallet) -> None:
+    room = app.state.large_bodies = LargeBodies(per_address=True)
+    bulks = ADDRESS_BYTES_MAX // BULK_BODY_MAX_BYTES
+
+    def at(address: str, person: Person) -> Person:
+        transport = httpx.ASGITransport(cast(Any, app), client=(address, 1))
+        return Person(
+            person.user_id, httpx.AsyncClient(transport=transport, base_url="http://wallet.test"), person.token
+        )
+
+    slow, crowd = Slow(), [await register(alice.owner.client) for _ in range(bulks)]
+    for number, person in enumerate(crowd):  # one customer's /64
+        slow.ask(at(f"2001:db8:0:1::{number:x}", person), f"/users/wallets/{alice.id}/transfers")
+    await until(lambda: room._bytes == bulks * BULK_BODY_MAX_BYTES)
+    alice.owner = at("2001:db8:0:1:ffff::1", alice.owner)
+    assert no_room(await bulk(alice, bob, padding=BULK_BODY_MAX_BYTES - 1_000))
+    for elsewhere in ("2001:db8:0:2::1", "192.0.2.1"):
+        alice.owner = at(elsewhere, alice.owner)
+        assert (await bulk(alice, bob, padding=BULK_BODY_MAX_BYTES - 1_000)).status_code == 201
+    slow.end.set()
+    assert 503 not in {answer.status_code for answer in await asyncio.gather(*slow.asked)}
+    assert (room._bytes, room._bytes_of) == (0, {})

@@ -95,7 +95,7 @@ async def test_who_asks_in_the_wrong_place_is_told_where_to_look(client: httpx.A
 
 def test_no_refusal_is_without_a_case() -> None:
     known = {kind.code for kind in kinds(Refusal)}
-    # What is missing then is missing for a whole class.
+    # What is missing then is missing for a whole class; of images, see test_upload_turns.
     elsewhere = {"rates_unavailable", "database_unavailable", "unavailable"}
     framework = {"not_found", "method_not_allowed"}
     staffs = {"not_reversible", "transaction_not_found"}  # no route of the API asks for a reversal

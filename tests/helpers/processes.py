@@ -35,3 +35,13 @@ def inside(folder: Path) -> dict[int, str]:
             if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(folder):
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     return found
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """The processes that one has started, with their command lines."""
+    found: dict[int, str] = {}
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdecimal() and (process / "stat").read_text().rsplit(")", 1)[1].split()[1] == str(pid):
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    return found

@@ -1,0 +1,1 @@
+"""Profile images: decoded in a process of their own, kept as files, served back."""
