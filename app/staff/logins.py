@@ -90,10 +90,9 @@ async def create_login(*, username: str, email: str, password: str, operator: bo
     Raises:
         StaffError: the name or the email is taken, or something is not good enough.
     """
-    if not 3 <= len(username) <= 100 or username != username.strip():
-        raise StaffError("The username must have 3 to 100 characters, without spaces around them.")
-    if fault := fault_of(username) or (not shows(username) and "Expected text that is not blank."):
-        raise StaffError(f"The username can't be used. {fault}")
+    fault = fault_of(username)
+    if fault or not 3 <= len(username) <= 100 or not shows(username) or username != username.strip():
+        raise StaffError(f"The username must have 3 to 100 printable characters. {fault or ''}".rstrip())
     try:
         email = email_address(email, development=True)
     except ValidationFailed as error:
