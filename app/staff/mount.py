@@ -71,7 +71,7 @@ def fault_of_query(scope: Scope) -> str | None:
 
     The pages below put some of it into their answers, and into headers of those: a line break would end the header.
     """
-    query = parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     faults = (fault_of(text) for each in query for text in each)
     return next((fault for fault in faults if fault), None)
 
