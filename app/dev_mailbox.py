@@ -1,11 +1,17 @@
 """`/dev/mailbox/`: mail that was caught in development, to read in a browser or from a test."""
 
+import re
 from html import escape
+from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
-from litestar import Controller, MediaType, Request, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from redis.asyncio import Redis
 
@@ -37,24 +43,46 @@ _HEADERS = {
 }
 
 
-class DevMailboxController(Controller):
-    """Development only: in production this route does not exist."""
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:]+)\]|(?P<name>[a-z0-9.-]+))(?::\d+)?", re.ASCII | re.IGNORECASE)
 
-    path = "/dev/mailbox"
-    include_in_schema = False
 
-    @get("/")
+def mailbox_route(public_url: str) -> HTTPRouteHandler:
+    """`GET /dev/mailbox/`. Development only: in production this route does not exist."""
+    public_host = urlsplit(public_url).hostname or ""
+
+    @get("/dev/mailbox", include_in_schema=False)
     async def read(
-        self,
         request: Request[Any, Any, Any],
         redis: NamedDependency[Redis],
         to: FromQuery[str | None] = None,
     ) -> Response[bytes]:
         """The messages, newest first, `?to=` an address only: a page, or JSON where the client asks for it."""
+        # A page that a developer visits could have its own name resolve to this machine, and read codes here.
+        if not is_here(request.headers.get("host", ""), public_host):
+            raise HTTPException(
+                "Ask for the mailbox at 127.0.0.1 or localhost, or by the host name in WALLET_PUBLIC_URL.",
+                status_code=HTTPStatus.MISDIRECTED_REQUEST,
+            )
         mails = await caught_mail(redis, to or None)
         if request.accept.best_match(["text/html", "application/json"]) == "application/json":
             return Response(msgspec.json.encode(mails), media_type=MediaType.JSON, headers=_HEADERS)
         return Response(page(mails, to or "").encode(), media_type=MediaType.HTML, headers=_HEADERS)
+
+    return read
+
+
+def is_here(host: str, public_host: str) -> bool:
+    """Whether a `Host` header names this machine (RFC 6761, 6.3, for `localhost`), or the host that clients use."""
+    parts = _HOST.fullmatch(host)
+    if parts is None:
+        return False
+    name = (parts["v6"] or parts["name"]).lower()
+    if name == public_host or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def page(mails: list[CaughtMail], to: str) -> str:

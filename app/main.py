@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from app.auth.revocations import Revocations
 from app.auth.sessions import Sessions
 from app.auth.tokens import Tokens, caller
-from app.dev_mailbox import DevMailboxController
+from app.dev_mailbox import mailbox_route
 from app.docs.pages import assets_route, openapi
 from app.http.bodies import AmountSchema, JSONBodies
 from app.http.cors import across_origins
@@ -142,7 +142,7 @@ def create_app(settings: Settings) -> Litestar:
             ),
             integrity_route(),
             workers_route(queue, production=production, public_url=settings.public_url),
-            *([DevMailboxController] if settings.development else []),
+            *([mailbox_route(settings.public_url)] if settings.development else []),
         ],
         lifespan=[lifespan],
         dependencies={

@@ -111,6 +111,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
+        public_url="http://wallet.test",
         media_folder=str(tmp_path / "media"),
         pool=PATIENT_POOL,
         bank=PATIENT_LIMITS,

@@ -5,9 +5,10 @@ Every token that came of one sign-in is of one family, which is a person's sessi
 spent one that turns up again means that two parties hold the family, so all of it is revoked (RFC 9700, 4.14.2).
 
 The grace. A client whose answer was lost on the way asks again with the token it just spent, and so do two browser
-tabs. For ten seconds a spent token therefore gets another pair of its family. The price: a thief who is as quick as
-that gets a pair unnoticed, and keeps it alive until the password changes. A token that was never answered can't be
-told from one that was, so the alternative is to sign out people with bad connections.
+tabs. For ten seconds a spent token therefore gets another pair of its family. But only one of those pairs lives on:
+whichever refresh token is exchanged first spends its siblings with itself. So a thief who was as quick as that has a
+pair, but not for long: once either party has refreshed, the other's next exchange, unless it comes within ten seconds,
+is that of a spent token, and ends the session. Tabs must share what they were given, as they do in a browser's storage.
 
 Whoever changes a user's tokens locks the user's row first. So a rotation can't slip a new token past a revocation that
 is under way, nor a sign-in past a change of password. Whoever revokes tells `Tokens` after the commit, which
@@ -56,7 +57,8 @@ async def rotate(tokens: Tokens, refresh: str) -> TokenPair:
 
     Raises:
         TokenExpired: its time is over.
-        TokenInvalid: it is none of ours, or was revoked, or was spent before: then its session is revoked now.
+        TokenInvalid: it is none of ours, or was revoked, or was spent more than the grace ago: then its session is
+            revoked now.
     """
     claims = tokens.read(refresh, REFRESH)
     async with transaction():
@@ -122,7 +124,10 @@ async def _rotate_locked(
     if row["expires_at"] <= now:
         return TokenExpired(), []
     if row["spent_at"] is None:
-        await RefreshToken.update({RefreshToken.spent_at: now}).where(RefreshToken.id == row["id"])
+        # With its siblings, of which there are some where an answer was lost: one pair of a session lives on.
+        await RefreshToken.update({RefreshToken.spent_at: now}).where(
+            (RefreshToken.family == row["family"]) & RefreshToken.spent_at.is_null()
+        )
     elif now - row["spent_at"] > timedelta(seconds=tokens.lifetimes.reuse_grace_seconds):
         return TokenInvalid(), await revoke(claims.user_id, row["family"])
     device = Device(user_agent=row["user_agent"])

@@ -118,6 +118,8 @@ def _code(client: httpx.Client, email: str) -> str:
         answer = client.get("/dev/mailbox/", params={"to": email}, headers={"Accept": "application/json"})
         if answer.status_code == 404:
             raise DemoFailed("There is no /dev/mailbox/ to read codes in: the demo needs a development server.")
+        if answer.status_code == 421:
+            raise DemoFailed(_json(answer)["detail"])
         for mail in _json(answer):
             if code := re.search(r"\b\d{6}\b", mail["text"]):
                 return code[0]

@@ -89,7 +89,10 @@ def openapi() -> Config:
             f"Electronic wallets in {in_words('and')}: deposit, withdraw, and send money to any wallet number, across"
             " currencies at a live rate. Refusals and errors are problem documents (RFC 9457) with a stable `code`."
             " Besides what is listed with each operation, an unknown path returns 404 `not_found`, and an unsupported"
-            " method returns 405 `method_not_allowed`. A trailing slash makes no difference."
+            " method returns 405 `method_not_allowed`. A trailing slash makes no difference.\n\n"
+            "Text that others read (names and references) must not contain control characters, invisible characters or"
+            " characters that change the direction of the text: 400 `validation_failed`. Joiners, variation selectors"
+            " and tags are accepted where they build an emoji."
         ),
         tags=[
             Tag("Users", "Registration, sessions, passwords and the profile."),

@@ -1,5 +1,6 @@
 """JSON bodies: decoded once, straight from the bytes, into msgspec structs."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -8,16 +9,18 @@ from litestar.dto import AbstractDTO, DTOFieldDefinition
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
+from msgspec.inspect import type_info
 from msgspec.structs import fields
 
 from actors.money import InvalidAmount, amount_from_json
 from actors.refusals import FieldError
 from app.http.explanations import explained
 from app.http.problems import UnsupportedMediaType, ValidationFailed
+from app.http.shown_texts import Look, look_through
 
 T = TypeVar("T")
 
-_DECODERS: dict[type, Any] = {}  # one for each body struct
+_DECODERS: dict[type, tuple[Any, Look | None]] = {}  # one for each body struct, and what looks at its texts
 
 
 class JSONBodies(AbstractDTO[Any]):
@@ -87,12 +90,24 @@ def decode(body: bytes, into: type[T]) -> T:
     Raises:
         ValidationFailed: naming the field, where it is one.
     """
+    decoder, look = _decoder(into)
     try:
-        return _decoder(into).decode(body)
+        decoded: T = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise ValidationFailed(field_error(error, into=into)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValidationFailed(detail="The body is not valid JSON.") from None
+    # Any other body is printable ASCII through and through: it has neither escapes nor DEL.
+    if look and (b"\\" in body or b"\x7f" in body or not body.isascii()) and (faults := look(decoded)):
+        errors = [FieldError(field=place.removeprefix("."), message=fault) for place, fault in faults]
+        raise ValidationFailed(*errors, detail=first_of(errors))
+    return decoded
+
+
+def first_of(errors: Sequence[FieldError]) -> str:
+    """The first of several errors, and how many others there are: for a `detail` that people can still read."""
+    others = f" So are {len(errors) - 1} more." if len(errors) > 1 else ""
+    return f"{errors[0].field}: {errors[0].message}{others}"
 
 
 def field_error(error: msgspec.ValidationError, field: str = "", into: Any = None) -> FieldError:
@@ -102,11 +117,11 @@ def field_error(error: msgspec.ValidationError, field: str = "", into: Any = Non
     return FieldError(field=field, message=message)
 
 
-def _decoder(into: type[T]) -> "msgspec.json.Decoder[T]":
-    decoder = _DECODERS.get(into)
-    if decoder is None:
-        decoder = _DECODERS[into] = msgspec.json.Decoder(into)
-    return decoder
+def _decoder(into: type[T]) -> "tuple[msgspec.json.Decoder[T], Look | None]":
+    made = _DECODERS.get(into)
+    if made is None:
+        made = _DECODERS[into] = (msgspec.json.Decoder(into), look_through(type_info(into)))
+    return made
 
 
 def amount_field(raw: msgspec.Raw) -> Decimal:

@@ -6,8 +6,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from app.http.explanations import NO_CONTROLS
+from app.http.shown_texts import NOT_SHOWN
 
+# Of what else is refused, see `app/http/plain_text.py`: a pattern of it would be a page long.
 PlainText = Annotated[str, Meta(pattern=NO_CONTROLS)]
+Unshown = Annotated[PlainText, Meta(extra=NOT_SHOWN)]
 
 Amount = Annotated[Decimal, Meta(description="Two decimals.", examples=["12500.00"])]
 WalletNumber = Annotated[str, Meta(description="Ten digits.", examples=["4378526578"])]

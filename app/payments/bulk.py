@@ -23,6 +23,7 @@ from actors.refusals import (
 )
 from app.auth.tokens import SIGNED_OUT, signed_in
 from app.http.answers import Answer
+from app.http.bodies import first_of
 from app.http.controller import OrderedController
 from app.http.problems import BAD_BODY, ValidationFailed, problem_type, problems
 from app.limits.requests import LIMITED
@@ -67,8 +68,7 @@ class BulkBody(Struct, frozen=True, kw_only=True):
             except ValidationFailed as refusal:
                 errors += [replace(error, field=f"transfers[{place}].{error.field}") for error in refusal.errors]
         if errors:
-            others = f" So are {len(errors) - 1} more." if len(errors) > 1 else ""
-            raise ValidationFailed(*errors, detail=f"{errors[0].field}: {errors[0].message}{others}")
+            raise ValidationFailed(*errors, detail=first_of(errors))
         return bulk_of(payments, caller_id=by.caller_id, wallet_id=by.wallet_id, atomic=self.atomic, key=by.key)
 
 

@@ -23,7 +23,7 @@ Reference = Annotated[
         min_length=1,
         max_length=140,
         pattern=NO_CONTROLS,
-        description="The sender's note on a transfer. Both parties see it.",
+        description="The sender's note on a transfer. Both parties see it, so all of it must be visible.",
         examples=["Invoice 2026-118"],
     ),
 ]

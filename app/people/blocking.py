@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from actors.orders import StaffMember
 from app.auth import refresh
+from app.http.plain_text import fault_of, shows
 from app.people.lookup import PersonError, find_person
 from db.tables import StaffAction, User
 from db.transaction import transaction
@@ -46,9 +47,10 @@ async def unblock(who: str, *, reason: str, staff: StaffMember, phone_region: st
 
 
 async def _change(who: str, *, blocked: bool, reason: str, staff: StaffMember, phone_region: str) -> Blocked:
-    reason = reason.strip()
-    if not 3 <= len(reason) <= REASON_MAX or not reason.isprintable():
-        raise PersonError(f"Give a reason of 3 to {REASON_MAX} printable characters: it is kept in the staff's log.")
+    fault, reason = fault_of(reason), reason.strip()
+    if fault or not 3 <= len(reason) <= REASON_MAX or not shows(reason):
+        sentence = f"Give a reason of 3 to {REASON_MAX} printable characters: it is kept in the staff's log."
+        raise PersonError(f"{sentence} {fault or ''}".rstrip())
     user_id = await find_person(who, phone_region=phone_region)
     async with transaction():
         # As everywhere, the user's row first. Nothing happens to it where this is how it is already.

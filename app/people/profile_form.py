@@ -10,7 +10,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.refusals import FieldError
-from app.http.bodies import decode, field_error
+from app.http.bodies import decode
 from app.http.connected import while_connected
 from app.http.fields import PlainText
 from app.http.problems import ContentTooLarge, UnsupportedMediaType, ValidationFailed
@@ -107,14 +107,10 @@ async def _from_form(request: Request[Any, Any, Any]) -> tuple[UpdatePersonalInf
 def _convert(names: dict[str, str]) -> UpdatePersonalInfo:
     for name, text in names.items():
         try:
-            # As `decode` does for JSON, but with the field at hand.
-            msgspec.convert(text, Name)
             text.encode()  # UTF-7 can smuggle in half a surrogate pair
-        except msgspec.ValidationError as error:
-            raise ValidationFailed(field_error(error, field=name)) from None
         except UnicodeEncodeError:
             raise ValidationFailed(FieldError(field=name, message="Expected text.")) from None
-    return UpdatePersonalInfo(first_name=names.get("first_name", UNSET), last_name=names.get("last_name", UNSET))
+    return decode(msgspec.json.encode(names), UpdatePersonalInfo)  # through the same door as JSON
 
 
 def _text(form: FormMultiDict, name: str) -> str:

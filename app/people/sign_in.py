@@ -15,7 +15,7 @@ from app.auth.refresh import Device, TokenPair
 from app.auth.sessions import device_of
 from app.auth.tokens import REFRESH, TokenExpired, TokenInvalid, Tokens, WrongCredentials
 from app.http.controller import OrderedController
-from app.http.fields import PUBLIC, PlainText
+from app.http.fields import PUBLIC, Unshown
 from app.http.problems import problems
 from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
@@ -27,7 +27,7 @@ from db.tables import User
 
 log = logging.getLogger(__name__)
 
-Refresh = Annotated[PlainText, Meta(max_length=2048, description="The refresh token of the last pair.")]
+Refresh = Annotated[Unshown, Meta(max_length=2048, description="The refresh token of the last pair.")]
 
 
 class CreateToken(Struct, frozen=True):
@@ -152,8 +152,9 @@ class SignInController(OrderedController):
         self, data: JSONBody[TokenRefresh], visitor: NamedDependency[Visitor], sign_in: NamedDependency[SignIn]
     ) -> TokenPair:
         """
-        Returns a new pair and spends the old refresh token. If a spent token is used again more than ten seconds later,
-        its whole session is revoked.
+        Returns a new pair and spends the old refresh token. For ten seconds the old one can be exchanged again, in case
+        the answer was lost; of several pairs, only the one that is refreshed first stays valid. If a spent token is
+        used after those ten seconds, its whole session is revoked.
         """
         return await sign_in.refresh(data.refresh, visitor=visitor)
 

@@ -13,7 +13,7 @@ from litestar.types import Receive, Scope, Send
 from actors.bank import Bank
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
-from app.staff.mount import answer, at_first_visit, path_as_sent, replayed, whole_body, with_headers
+from app.staff.mount import answer, at_first_visit, fault_of_query, path_as_sent, replayed, whole_body, with_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -50,6 +50,9 @@ def admin_route(
             return
         if ours := _OURS.get(path):
             await answer(send, 200, ours[1], content_type=ours[0])
+            return
+        if fault := fault_of_query(scope):
+            await answer(send, 400, fault.encode())
             return
         # The login reads it before anybody is known.
         body = await whole_body(receive)

@@ -63,12 +63,15 @@ def build(
     admin.template = admin.template.replace("</head>", f"{_LINKS}</head>").replace("Piccolo Admin", "Wallet staff")
     mounts = {route.path: route.app for route in admin.routes if hasattr(route, "app")}
     for part in (mounts["/api"].app, mounts["/public"]):
-        for error in (ValueError, DataError):
+        for error in (ValueError, TypeError, DataError):
             part.add_exception_handler(error, _not_understood)
         _say_when_unavailable(part)
         # These load Swagger UI from a CDN, which the admin's content security policy does not let them.
-        part.router.routes = [route for route in part.routes if route.path != "/docs"]
+        _close(part, "/docs")
     _say_when_unavailable(admin)  # sessions are looked up around the parts
+    # Strangers learn nothing of what is behind the sign-in: `/api/openapi.json` is for staff.
+    _close(admin, "/openapi.json")
+    _close(mounts["/public"], "/openapi.json")
     guard = Guard(limiter=limiter, threads=threads, nobodys_password=StaffLogin.hash_password("nobody's"))
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +84,11 @@ def build(
     return guarded
 
 
+def _close(part: Any, path: str) -> None:
+    """Take away a route of FastAPI's or Piccolo Admin's that nobody is to have."""
+    part.router.routes = [route for route in part.routes if route.path != path]
+
+
 def _say_when_unavailable(part: Any) -> None:
     """Piccolo Admin would log a traceback for each request of an outage."""
     for error in UNAVAILABLE:
@@ -91,8 +99,10 @@ async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(DatabaseUnavailable())}, 503, {"Retry-After": "1"})
 
 
-async def _not_understood(_request: Request, error: Exception) -> JSONResponse:
-    """What Piccolo or the database makes nothing of, such as an order by a column that is not there."""
+async def _not_understood(request: Request, error: Exception) -> JSONResponse:
+    """What Piccolo or the database makes nothing of, such as an order by a column that is not there, or two pages."""
+    if isinstance(error, TypeError) and request.method not in ("GET", "HEAD"):
+        raise error  # a form's: a mistake of ours
     # Not with its path or its question, in which there is whatever somebody has typed.
     log.info("the admin could not answer: %s", type(error).__name__)
     return JSONResponse({"detail": "This can't be answered. Check the filters, the order and the page."}, 400)

@@ -5,25 +5,32 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from piccolo_admin.endpoints import FormConfig
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 from starlette.requests import Request
 
 from actors.orders import StaffMember
+from app.http.plain_text import fault_of, shows
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("Write it on one line, without control characters.")
-    return text
+class StaffForm(BaseModel):
+    """What every form is: none of its texts holds what other staff could not see."""
+
+    @field_validator("*", mode="before")  # before spaces are taken off, which some of those count as
+    @classmethod
+    def _visible(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if fault := fault_of(value):
+                raise ValueError(fault)
+            if not shows(value):
+                raise ValueError("Expected text that is not blank.")
+        return value
 
 
-ON_ONE_LINE = AfterValidator(_printable)
 Reason = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-    ON_ONE_LINE,
     Field(title="Reason: kept in the staff's log, for good"),
 ]
 
@@ -59,7 +66,7 @@ def database_trouble_in_words() -> Iterator[None]:
 
 def form_config(
     name: str,
-    model: type[BaseModel],
+    model: type[StaffForm],
     endpoint: Callable[[Request, Any], Awaitable[str]],
     description: str,
     group: str,

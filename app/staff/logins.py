@@ -12,6 +12,7 @@ from piccolo_api.session_auth.tables import SessionsBase
 from starlette.exceptions import HTTPException
 
 from actors.refusals import Refusal
+from app.http.plain_text import fault_of, shows
 from app.http.problems import ValidationFailed
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
@@ -93,8 +94,9 @@ async def create_login(*, username: str, email: str, password: str, operator: bo
     Raises:
         StaffError: the name or the email is taken, or something is not good enough.
     """
-    if not 3 <= len(username) <= 100 or not username.isprintable() or username != username.strip():
-        raise StaffError("The username must have 3 to 100 printable characters.")
+    fault = fault_of(username)
+    if fault or not 3 <= len(username) <= 100 or not shows(username) or username != username.strip():
+        raise StaffError(f"The username must have 3 to 100 printable characters. {fault or ''}".rstrip())
     try:
         email = email_address(email, development=True)
     except ValidationFailed as error:

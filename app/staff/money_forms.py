@@ -5,14 +5,14 @@ from typing import Annotated
 from uuid import UUID, uuid5
 
 from piccolo_admin.endpoints import FormConfig
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.requests import Request
 
 from actors.bank import Bank
 from actors.money import InvalidAmount, amount_from_json
 from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, Unfreeze, new_id
 from actors.refusals import IdempotencyKeyReused, Refusal
-from app.staff.forms import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
+from app.staff.forms import Reason, StaffForm, database_trouble_in_words, form_config, operator
 from db.tables import Wallet
 
 GROUP = "Act on money"
@@ -23,31 +23,28 @@ _KEYS = UUID("5e3a1c0e-6f6d-4f0e-9d0b-57a11e700000")
 WalletNumber = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
-    ON_ONE_LINE,
     Field(title="Wallet number, ten digits"),
 ]
 Amount = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=20),
-    ON_ONE_LINE,
     Field(title="Amount in its currency: 12.50 credits, -12.50 debits"),
 ]
 Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
-    ON_ONE_LINE,
     Field(title="Reference, such as a ticket number: money moves once per reference"),
 ]
 
 
-class AdjustForm(BaseModel):
+class AdjustForm(StaffForm):
     wallet_number: WalletNumber
     amount: Amount
     reference: Reference
     reason: Reason
 
 
-class FreezeForm(BaseModel):
+class FreezeForm(StaffForm):
     wallet_number: WalletNumber
     reason: Reason
 
@@ -56,7 +53,7 @@ class UnfreezeForm(FreezeForm):
     pass
 
 
-class ReverseForm(BaseModel):
+class ReverseForm(StaffForm):
     transaction_id: Annotated[UUID, Field(title="Id of the transaction to reverse")]
     reason: Reason
 

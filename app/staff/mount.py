@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from litestar.types import Message, Receive, Scope, Send
+
+from app.http.plain_text import fault_of
 
 Built = TypeVar("Built")
 
@@ -61,6 +63,17 @@ def replayed(body: bytes, receive: Receive) -> Any:
         return first.pop() if first else await receive()
 
     return replayed
+
+
+def fault_of_query(scope: Scope) -> str | None:
+    """
+    What is wrong with the text that somebody looks for; None if nothing is.
+
+    The pages below put some of it into their answers, and into headers of those: a line break would end the header.
+    """
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    faults = (fault_of(text) for each in query for text in each)
+    return next((fault for fault in faults if fault), None)
 
 
 def with_headers(send: Send, *, production: bool, keep: bool) -> Any:

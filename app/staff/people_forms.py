@@ -4,24 +4,23 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
 from piccolo_admin.endpoints import FormConfig
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.requests import Request
 
 from actors.orders import StaffMember
 from app.people.blocking import Blocked, block, unblock
 from app.people.lookup import PersonError
-from app.staff.forms import ON_ONE_LINE, Reason, database_trouble_in_words, form_config, operator
+from app.staff.forms import Reason, StaffForm, database_trouble_in_words, form_config, operator
 
 GROUP = "Act on people"
 Who = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=254),
-    ON_ONE_LINE,
     Field(title="Phone number, email address or id"),
 ]
 
 
-class BlockForm(BaseModel):
+class BlockForm(StaffForm):
     person: Who
     reason: Reason
 

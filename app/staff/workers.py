@@ -9,7 +9,7 @@ from litestar.types import Receive, Scope, Send
 from saq.queue.redis import RedisQueue
 
 from actors.refusals import DatabaseUnavailable
-from app.staff.mount import answer, at_first_visit, path_as_sent, replayed, whole_body, with_headers
+from app.staff.mount import answer, at_first_visit, fault_of_query, path_as_sent, replayed, whole_body, with_headers
 from db.engine import UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def workers_route(queue: RedisQueue, *, production: bool, public_url: str) -> AS
         decorated = with_headers(send, production=production, keep=path.startswith(f"{PATH}/static/"))
         if path == PATH:
             await answer(decorated, 307, b"", (b"location", f"{PATH}/".encode()))
+            return
+        if fault := fault_of_query(scope):
+            await answer(decorated, 400, fault.encode())
             return
         body = await whole_body(receive)
         if body is None:

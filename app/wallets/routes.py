@@ -18,7 +18,9 @@ from app.wallets.opening import WalletExists, open_wallet, rename_wallet
 from app.wallets.views import WalletView, wallet_of, wallets_of
 from db.currencies import in_words
 
-WalletName = Annotated[str, Meta(max_length=30, pattern=NOT_BLANK, examples=["Groceries"])]
+WalletName = Annotated[
+    str, Meta(max_length=30, pattern=NOT_BLANK, description="Something visible.", examples=["Groceries"])
+]
 
 
 class CreateWallet(Struct, frozen=True, kw_only=True):

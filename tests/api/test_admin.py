@@ -275,6 +275,8 @@ async def test_a_huge_body_is_refused_before_anybody_is_known(app: Litestar, cli
         ("ayan", "correct horse \udcff\udcfe", "UTF-8"),
         ("a", STAFF_PASSWORD, "3 to 100 printable"),
         ("ay\x00an", STAFF_PASSWORD, "3 to 100 printable"),
+        ("ayan\u200b", STAFF_PASSWORD, "3 to 100 printable characters. .* found U.200B at position 5"),
+        ("\u0301\u0301\u0301", STAFF_PASSWORD, "3 to 100 printable"),
     ],
 )
 async def test_a_weak_login_is_not_made(database: str, username: str, password: str, sentence: str) -> None:

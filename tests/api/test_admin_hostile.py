@@ -60,6 +60,54 @@ async def test_nonsense_is_the_askers_mistake_and_never_ours(app: Litestar) -> N
                     assert 400 <= answer.status_code < 500, (path, body[:40], kind, answer.status_code, answer.text)
 
 
+async def test_no_parameter_breaks_a_header_or_ends_in_a_fault_of_ours(
+    app: Litestar, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["page", "page_size", "order", "visible_fields", "readable", "range_header", "range_header_name", "match"]
+    parameters = [*(f"__{name}" for name in names), "name__operator", "name__match", "amount__operator", "limit", "new"]
+    async with signed_in(app, "ayan", operator=True) as staff:
+        for parameter in parameters:
+            for value in ("wallets", "1", "Кошелёк", "\r\nX-Evil: 1", "a\nb", "\0", "\u2028"):
+                for query in ([(parameter, value)], [(parameter, value)] * 2, [(f"{parameter}[]", value)]):
+                    answer = await staff.get("tables/wallet/", params=[("__range_header", "true"), *query])
+                    assert answer.status_code < 500, query
+                    assert not {*b"\r\n\0"} & {*b"".join(part for each in answer.headers.raw for part in each)}, query
+                    if not value.isprintable():
+                        assert (answer.status_code, "found U+" in answer.text) == (400, True), query
+        kept = await staff.get(
+            "tables/wallet/", params=[("__range_header", "true"), ("__range_header_name", "wallets")]
+        )
+        assert kept.headers["Content-Range"].startswith("wallets ")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_stranger_gets_what_the_sign_in_page_needs_and_no_more(app: Litestar) -> None:
+    async with signed_in(app, "ayan", operator=True) as staff:
+        document = (await staff.get("openapi.json")).json()["paths"]
+        page = (await staff.client.get("/admin/")).text
+        assets = ["/admin/" + part.split('"')[0] for part in page.split('="./')[1:]]
+        public = ["/admin/public/meta/", "/admin/public/translations/", "/admin/public/translations/en/"]
+        inside = [f"/admin/api{path}" for path in document]
+        generated = [
+            f"/admin{part}/{page}"
+            for part in ("", "/public", "/api")
+            for page in ("openapi.json", "docs", "docs/", "redoc", "docs/oauth2-redirect", "docs/index.html")
+        ]
+        workers = ["/workers/", "/workers/cron", "/workers/api/queues", "/workers/static/", "/workers/static/staff.js"]
+        workers += ["/workers/openapi.json", "/workers/docs", "/workers/api/crons", "/health/integrity"]
+        transport: Any = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://wallet.test") as stranger:
+            for path in ("/admin/", *assets, *public):
+                assert (await stranger.get(path)).status_code == 200, path
+            for path in (*inside, *generated, *workers):
+                answer = await stranger.get(path)
+                assert answer.status_code in {303, 401, 403, 404, 405}, (path, answer.status_code)
+                assert "paths" not in answer.text, path
+        assert len(inside) > 50
+        for path in ("openapi.json", "public/openapi.json"):  # there is one for staff, and none beside it
+            assert (await staff.client.get(f"/admin/{path}")).status_code == 404
+
+
 async def test_whatever_staff_search_for_most_connections_stay_free_for_money(app: Litestar, database_url: str) -> None:
     alice = await register(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://wallet.test"))  # type: ignore[arg-type]
     wallet = await alice.open_wallet()

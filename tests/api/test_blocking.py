@@ -134,7 +134,19 @@ async def test_nobody_else_is_blocked(app: Litestar, who: str) -> None:
         await block(who, reason="a test", staff=STAFF, phone_region="KZ")
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "two\nlines"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "",
+        "  ",
+        "x" * 501,
+        "two\nlines",
+        "stolen\u200bphone",
+        "stolen phone\u2028",
+        "\u202eenohp nelots",
+        "\u0301\u0301\u0301",
+    ],
+)
 async def test_without_a_good_reason_nobody_is_blocked(ann: Member, reason: str) -> None:
     with pytest.raises(PersonError):
         await block(PHONE, reason=reason, staff=STAFF, phone_region="KZ")

@@ -12,7 +12,7 @@ from litestar import Litestar
 from app.auth.tokens import Tokens
 from app.settings import Settings
 from db.tables import RefreshToken
-from tests.helpers.tokens import bearer_refusal, make_older, profile, refresh, sign_in
+from tests.helpers.tokens import alive, bearer_refusal, let_pass, make_older, profile, refresh, sign_in
 from tests.helpers.users import Member
 
 
@@ -114,6 +114,52 @@ async def test_for_ten_seconds_a_client_that_lost_the_answer_may_ask_again(
     families = await RefreshToken.select(RefreshToken.family).distinct()
     assert len(families) == 1
     assert (await refresh(client, first["refresh"])).status_code == 201
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_of_two_pairs_for_one_token_the_one_that_is_refreshed_first_lives_on(
+    client: httpx.AsyncClient, ann: Member, ahead: int
+) -> None:
+    pairs = [(await refresh(client, ann.tokens["refresh"])).json() for _ in range(2)]
+    await let_pass(seconds=60)  # neither is refreshed until long after the grace
+    survivor = (await refresh(client, pairs[ahead]["refresh"])).json()
+    await let_pass(seconds=11)
+    assert await alive(client, survivor)
+    # Whoever holds the other one is somebody else: nobody can tell which of the two is the thief.
+    assert bearer_refusal(await refresh(client, pairs[1 - ahead]["refresh"])) == (401, "token_invalid")
+    assert bearer_refusal(await refresh(client, survivor["refresh"])) == (401, "token_invalid")
+    assert not await alive(client, survivor)
+
+
+async def test_a_client_that_loses_every_first_answer_stays_signed_in(client: httpx.AsyncClient, ann: Member) -> None:
+    token = ann.tokens["refresh"]
+    for _ in range(5):
+        await refresh(client, token)
+        await let_pass(seconds=8)
+        token = (await refresh(client, token)).json()["refresh"]
+        await let_pass(seconds=900)
+    assert (await refresh(client, token)).status_code == 201
+
+
+async def test_tabs_that_share_a_store_stay_signed_in_however_they_refresh(
+    client: httpx.AsyncClient, ann: Member
+) -> None:
+    token = ann.tokens["refresh"]
+    for last in (0, 2, 1, 0):
+        answers = await asyncio.gather(*(refresh(client, token) for _ in range(3)))
+        assert {answer.status_code for answer in answers} == {201}
+        token = answers[last].json()["refresh"]  # whichever tab wrote last
+        await let_pass(seconds=900)
+    assert (await refresh(client, token)).status_code == 201
+
+
+async def test_siblings_that_are_refreshed_within_the_grace_are_taken_for_tabs(
+    client: httpx.AsyncClient, ann: Member
+) -> None:
+    pairs = [(await refresh(client, ann.tokens["refresh"])).json() for _ in range(2)]
+    await let_pass(seconds=900)
+    answers = await asyncio.gather(*(refresh(client, pair["refresh"]) for pair in pairs))
+    assert [answer.status_code for answer in answers] == [201, 201]
 
 
 async def test_a_rotation_can_not_slip_past_a_revocation(client: httpx.AsyncClient, ann: Member) -> None:

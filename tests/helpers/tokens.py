@@ -37,6 +37,11 @@ async def make_older(token: str, seconds: float) -> None:
     await RefreshToken.update({RefreshToken.spent_at: spent_at}).where(RefreshToken.id == UUID(token_id))
 
 
+async def let_pass(seconds: float) -> None:
+    """Let every token that is spent have been spent some seconds earlier than it was."""
+    await RefreshToken.raw("UPDATE refresh_token SET spent_at = spent_at - make_interval(secs => {})", seconds)
+
+
 async def alive(client: httpx.AsyncClient, tokens: Json) -> bool:
     """Whether its access token is let in; a refusal must be the one for revoked tokens."""
     answer = await profile(client, f"Bearer {tokens['access']}")

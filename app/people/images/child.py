@@ -11,7 +11,7 @@ from signal import Signals
 import PIL
 from msgspec import Struct
 
-from actors.refusals import FieldError, Overloaded, Refusal
+from actors.refusals import FieldError, Overloaded, Unavailable
 from app.http.problems import ValidationFailed
 from app.people.images import decoding
 
@@ -50,11 +50,9 @@ class Picture(Struct, frozen=True):
     content: bytes
 
 
-class ImagesUnavailable(Refusal):
+class ImagesUnavailable(Unavailable):
     """It is not the image's fault."""
 
-    status = 503
-    code = "unavailable"
     title = "Profile images can't be changed at present."
     detail = "Nothing has happened. Try again later."
     retry_after_seconds = 30

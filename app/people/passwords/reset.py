@@ -12,7 +12,7 @@ from actors.refusals import FieldError
 from app.auth import refresh
 from app.auth.tokens import Tokens
 from app.http.controller import OrderedController
-from app.http.fields import PUBLIC, PlainText
+from app.http.fields import PUBLIC, Unshown
 from app.http.problems import ValidationFailed, problems
 from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
@@ -35,7 +35,7 @@ class ResetPassword(Struct, frozen=True):
     """Who has forgotten their password: by phone number or by email address, one of the two."""
 
     phone_number: Phone | None = None
-    email: Annotated[PlainText, Meta(max_length=254, description="Instead of a phone number.")] | None = None
+    email: Annotated[Unshown, Meta(max_length=254, description="Instead of a phone number.")] | None = None
 
 
 class VerifyReset(Struct, frozen=True):
