@@ -27,30 +27,17 @@ from actors.refusals import (
 )
 from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
 from app.limits.seldom import Seldom
-from db.tables import Wallet
+from app.payments.paid_before import PaidBefore
 
 log = logging.getLogger(__name__)
 
 POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
 TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
-# So many movements of each of a person's wallets tell whom they have paid: more would take seconds to look through.
-MOVEMENTS_MAX = 10_000
 ERRORS_MAX = 50
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
 """The refusals that tell something of the number that was to be paid: that it is nobody's, frozen, or its currency."""
-
-# Nothing in it depends on the number that is to be paid: how long it takes tells nobody whether there is such a wallet.
-_PAID = """
-SELECT DISTINCT receiver."wallet_number" FROM "wallet" mine
-CROSS JOIN LATERAL (
-    SELECT "transaction" FROM "entry" WHERE "wallet" = mine."id" ORDER BY "id" DESC LIMIT {}
-) moved
-JOIN "transaction" t ON t."id" = moved."transaction" AND t."sender" = mine."id"
-JOIN "wallet" receiver ON receiver."id" = t."receiver"
-WHERE mine."user" = {}
-"""
 
 
 class TooManyUnpaid(RateLimited):
@@ -73,7 +60,7 @@ class TooManyUnpaid(RateLimited):
 class _Person:
     """What one person has tried, in this process and as far as Redis has told in the others."""
 
-    __slots__ = ("asking", "door", "ends_at", "left", "paid", "present", "refused", "told", "total")
+    __slots__ = ("asking", "door", "ends_at", "left", "present", "refused", "told", "total")
 
     def __init__(self) -> None:
         self.door = asyncio.Lock()  # whoever waits for room, in order
@@ -88,7 +75,6 @@ class _Person:
         self.refused: set[str] = set()
         self.total = 0
         self.told = True
-        self.paid: set[str] | None = None
 
     @property
     def used(self) -> int:
@@ -114,6 +100,7 @@ class ProbingLimit:
         self._redis = redis
         self._most = most
         self._people: dict[UUID, _Person] = {}  # with a refused number or a request under way; oldest first
+        self._paid = PaidBefore()
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self._asks_again_at = 0.0
         self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis does not answer (%s)")
@@ -208,13 +195,8 @@ class ProbingLimit:
             raise Overloaded() from None
 
     async def _refuse_unpaid(self, user_id: UUID, person: _Person, numbers: Sequence[str]) -> None:
-        if person.paid is None:
-            person.paid = {row["wallet_number"] for row in await Wallet.raw(_PAID, MOVEMENTS_MAX, user_id)}
-        unpaid = [place for place, number in enumerate(numbers) if number not in person.paid]
-        if unpaid:
-            own = await Wallet.select(Wallet.wallet_number).where(Wallet.user == user_id)
-            known = {row["wallet_number"] for row in own}
-            unpaid = [place for place in unpaid if numbers[place] not in known]
+        paid = await self._paid.among(user_id, numbers, seconds=self.bank.limits.deadline_seconds)
+        unpaid = [place for place, number in enumerate(numbers) if number not in paid]
         if unpaid:
             errors = [
                 FieldError(field=f"transfers[{place}].wallet_number", message="You have not paid this number before.")

@@ -9,9 +9,10 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from actors.refusals import Refusal
+from actors.refusals import Overloaded, Refusal
 from app.limits.requests import RateLimits
-from app.payments import probing
+from app.payments import paid_before, probing
+from app.payments.paid_before import PaidBefore
 from app.payments.probing import ProbingLimit
 from app.proof.cable import Cable, cable
 from app.settings import Settings
@@ -99,6 +100,35 @@ async def test_parallel_requests_find_out_no_more(client: httpx.AsyncClient) -> 
     tried = await asyncio.gather(*(mine.send("1", number) for number in nobodys(10 * MOST)))
     assert sorted(answer.status_code for answer in tried) == [404] * MOST + [429] * 9 * MOST
     assert {(await mine.send("1", other)).status_code for other in others} == {201}
+
+
+async def test_whom_somebody_has_paid_is_found_however_long_ago(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paid_before, "MOVEMENTS_AT_ONCE", 3)
+    async with banks(1, redis_url) as (bank,):
+        mine, *others = await purses(9, holding="100", bank=bank)
+        paid, unpaid = others[:5], others[5:]
+        known = PaidBefore(numbers_max=4)  # whoever was asked about before is forgotten
+
+        async def among(purse: Purse) -> set[str]:
+            numbers = [each.number for each in (mine, *others)]
+            return await known.among(purse.owner, [*numbers, "x", "", f"0{numbers[1]}"], seconds=60)
+
+        for place, each in enumerate(paid):
+            for _ in range(place):  # one of them is never paid by the first turn
+                await bank.perform(mine.send("1", each))
+                await bank.perform(each.send("1", mine))
+            assert await among(mine) == {mine.number, *(other.number for other in paid[1 : place + 1])}
+            assert await among(unpaid[0]) == {unpaid[0].number}
+        known = PaidBefore()
+        for _ in range(100):  # it gets further each time, however little time it has
+            try:
+                found = await known.among(mine.owner, [paid[1].number, unpaid[0].number], seconds=0.000_001)
+                break
+            except Overloaded:
+                continue
+        assert found == {paid[1].number}
 
 
 class TestSwitchedOff:
