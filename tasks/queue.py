@@ -1,5 +1,6 @@
 """The queue that the application and its workers share."""
 
+from asyncio import timeout
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,7 @@ QUEUE_NAME = "wallet"
 DEQUEUE_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
+GOODBYE_SECONDS = 1.0
 
 
 class PatientQueue(RedisQueue):
@@ -38,9 +40,10 @@ class PatientQueue(RedisQueue):
             await keep(self._history, job)
 
     async def disconnect(self) -> None:
-        """Close it. SAQ says goodbye to Redis first, which fails where there is none to hear it."""
+        """Close it. SAQ says goodbye to Redis first, which fails, or takes long, where there is none to hear it."""
         with suppress(RedisError, OSError):
-            await super().disconnect()
+            async with timeout(GOODBYE_SECONDS):
+                await super().disconnect()
         await self.redis.aclose()
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from actors.refusals import Refusal
 from app.http.controller import OrderedController
-from app.http.fields import PUBLIC, PlainText
+from app.http.fields import PUBLIC, Unshown
 from app.http.problems import problems
 from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
@@ -44,7 +44,7 @@ class VerifyUser(Struct, frozen=True):
     code: Code
     phone_code: (
         Annotated[
-            PlainText,
+            Unshown,
             Meta(
                 max_length=16,
                 description="The six digits of the SMS. Required if `channels` has `sms`, otherwise refused.",

@@ -9,6 +9,7 @@ from litestar import Litestar
 
 from app.proof.cable import Cable, cable
 from app.settings import Settings
+from app.staff.logins import StaffLogin
 from db.engine import engine
 from db.tables import Message
 from tasks.messages.sealing import Seal
@@ -87,3 +88,9 @@ async def line(database_url: str) -> AsyncIterator[Cable]:
         engine().config["dsn"] = between.url
         yield between
         engine().config["dsn"] = database_url
+
+
+@pytest.fixture(autouse=True, scope="session")
+def staff_passwords_are_hashed_quickly() -> None:
+    """Staff sign in hundreds of times here; with Piccolo's number of iterations that alone takes minutes."""
+    StaffLogin._pbkdf2_iteration_count = 1_000

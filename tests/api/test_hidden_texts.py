@@ -14,7 +14,7 @@ from tests.helpers.staff import signed_in
 from tests.helpers.users import register
 
 # What nobody reads as it was sent: a secret, or what is parsed. Whoever adds a name here says that it is none.
-NOT_SHOWN = {"password", "new_password", "code", "phone_number", "email", "refresh"}
+NOT_SHOWN = {"password", "new_password", "code", "phone_code", "phone_number", "email", "refresh"}
 SHOWN = {
     *("POST /users/wallets/create name", "PATCH /users/wallets/{id}/update name", "PATCH /users/update first_name"),
     *("PATCH /users/update last_name", "POST /users/wallets/{id}/transfer wallet_number"),

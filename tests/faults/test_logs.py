@@ -188,7 +188,6 @@ def test_every_line_of_every_process_is_one_json_object_with_the_same_beginning(
         "app.requests",
         "app.http.problems",
         "actors.engine.settlement",
-        "uvicorn.error",
     }
     assert loggers >= {"tasks.worker", "tasks.messages.delivery", "tasks.job_log", "tasks.rates.fetching"}
 

@@ -255,7 +255,7 @@ GUARDS = {
     "owners are not deleted": ("""DELETE FROM "user" WHERE "id" = '{owner}'""", RestrictViolationError),
     "no balance is negative": ('UPDATE "wallet" SET "amount" = -0.01 WHERE "id" = {id}', CheckViolationError),
     "no balance is beyond the limit": (
-        'UPDATE "wallet" SET "amount" = 1000000000000 WHERE "id" = {id}',
+        'UPDATE "wallet" SET "amount" = 1e25 WHERE "id" = {id}',
         asyncpg.exceptions.NumericValueOutOfRangeError,
     ),
     "no movement is of nothing": (
