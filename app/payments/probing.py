@@ -150,10 +150,12 @@ class ProbingLimit:
             try:
                 yield refused
             finally:
-                if refused:
-                    await self._count(user_id, person, refused)
-                person.asking -= asking
-                person.left.set()
+                try:
+                    if refused:
+                        await self._count(user_id, person, refused)
+                finally:
+                    person.asking -= asking
+                    person.left.set()
         finally:
             person.present -= 1
             if not person.present and not person.refused:
