@@ -58,7 +58,7 @@ class SameWallet(Refusal):
 
 
 class ReceiverUnavailable(Refusal):
-    """The receiver's wallet takes no money; its freeze or its owner's erasure is nothing that a payer may learn of."""
+    """The receiver's wallet takes no money; which reason it has (a freeze, an erasure) is nothing for a payer."""
 
     code = "receiver_unavailable"
     title = "The receiving wallet can't take money."
@@ -68,7 +68,7 @@ class ReceiverUnavailable(Refusal):
 class BalanceLimit(Refusal):
     code = "balance_limit"
     title = "The wallet would hold too much."
-    detail = "A deposit brings a wallet to at most 999 999 999 999.99. Deposit less."
+    detail = "A deposit brings a wallet to at most 999 999 999 999.99."
 
 
 class AmountTooSmall(Refusal):

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
-from actors.refusals import Unavailable
-from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
+from app.limits.requests import COUNT_SECONDS, RateLimited, Uncountable, limit_key
 from app.limits.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class PaymentLimits:
 
         Raises:
             RateLimited: the user has had as many as there may be.
-            Unavailable: the user's payments can't be counted.
+            Uncountable: there is no room to count the user's payments.
         """
         tally = self._tallies.get(user_id)
         if tally is None:
@@ -146,7 +145,7 @@ class PaymentLimits:
             if not (self._is_alone and oldest in self._to_tell):
                 return
             self._tallies[oldest.user_id] = oldest  # behind the others, or the next user looks at it again
-        raise Unavailable("Too many payments are to be counted, and Redis does not answer. Try again in a moment.")
+        raise Uncountable()
 
     def _begin_anew_or_refuse(self, tally: _Tally) -> _Tally:
         left = tally.ends_at - monotonic()

@@ -56,6 +56,12 @@ class RateLimited(Refusal):
         super().__init__(detail or f"At most {most} in {window}. Try again in {wait_seconds} seconds.")
 
 
+class Uncountable(Unavailable):
+    """There is no room to count more in this process, and Redis does not answer."""
+
+    detail = "Too much is to be counted, and Redis does not answer. Try again in a moment."
+
+
 # What any limited route may refuse.
 LIMITED = (RateLimited, Unavailable)
 
@@ -202,7 +208,7 @@ class RateLimiter:
         told = await self._totals.learn(each.tally for each in entries)
         try:
             if not (told or all(each.tally.kept for each in entries)):
-                raise Unavailable("Too much is to be counted, and Redis does not answer. Try again in a moment.")
+                raise Uncountable()
             for each in entries:
                 each.check()
         except Refusal:

@@ -61,11 +61,13 @@ class PaidBefore:
         """
         payees = self._people.pop(user_id, None) or _Payees()
         self._people[user_id] = payees
-        ends_at = monotonic() + seconds
-        async with payees.reading:
-            await self._read(user_id, payees, ends_at)
-        self._forget()
-        return {number for number in numbers if _NUMBER.fullmatch(number) and int(number) in payees.numbers}
+        asked = {number: int(number) for number in numbers if _NUMBER.fullmatch(number)}
+        if not payees.numbers.issuperset(asked.values()):
+            ends_at = monotonic() + seconds
+            async with payees.reading:
+                await self._read(user_id, payees, ends_at)
+            self._forget()
+        return {number for number, digits in asked.items() if digits in payees.numbers}
 
     async def _read(self, user_id: UUID, payees: _Payees, ends_at: float) -> None:
         for wallet in await Wallet.select(Wallet.id, Wallet.wallet_number).where(Wallet.user == user_id):

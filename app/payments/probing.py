@@ -6,6 +6,7 @@ from asyncio import timeout
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from itertools import islice
 from time import monotonic
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.bank import Bank
-from actors.orders import Bulk, Receipt, Transfer
+from actors.orders import Bulk, IdempotencyKey, Receipt, Transfer
 from actors.refusals import (
     AmountTooLarge,
     AmountTooSmall,
@@ -23,11 +24,11 @@ from actors.refusals import (
     ReceiverNotFound,
     ReceiverUnavailable,
     Refusal,
-    Unavailable,
 )
-from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
+from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, Uncountable, limit_key
 from app.limits.seldom import Seldom
 from app.payments.paid_before import PaidBefore
+from db.tables import IdempotencyKey as UsedKey
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
 TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
 ERRORS_MAX = 50
+_LOOKED_AT = 100  # so many of a full table, for one to make room
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
 """The refusals that tell something of the number that was to be paid: that it is nobody's, frozen, or its currency."""
@@ -89,7 +91,7 @@ class ProbingLimit:
     Once a person has learned that of `most` different numbers in a day, only those that they have paid before are let
     through, before anybody looks for the number. Numbers that this process has not met are asked about by no more at a
     time than the person has left, the others wait; so parallel requests learn no more. A bulk may go beyond it once,
-    since it is counted when it is answered.
+    since it is counted when it is answered; one that is all or nothing counts as one more if it is refused.
 
     Counted in Redis over all processes; another process hears of it with the first number that it counts itself. Where
     Redis is late or gone, each process goes by its own count. 0 switches it off.
@@ -107,27 +109,34 @@ class ProbingLimit:
 
     async def transfer(self, order: Transfer) -> Receipt:
         """As `Bank.perform`. Raises `TooManyUnpaid` besides."""
-        if order.caller_id not in self._people and self.bank.has_met(order.receiver_number):
-            return await self.bank.perform(order)  # nearly always
+        caller_id, number = order.caller_id, order.receiver_number
         if not self._most:
             return await self.bank.perform(order)
-        async with self._turn(order.caller_id, (order.receiver_number,)) as refused:
+        if caller_id not in self._people and self.bank.has_met(number):  # nearly always
             try:
                 return await self.bank.perform(order)
             except OF_RECEIVER:
-                refused.add(order.receiver_number)
+                await self._count(caller_id, self._person(caller_id), {number})
+                raise
+        async with self._turn(caller_id, (number,)) as refused:
+            try:
+                return await self.bank.perform(order)
+            except OF_RECEIVER:
+                refused.add(number)
                 raise
 
     async def bulk(self, bulk: Bulk) -> list[Receipt | Refusal]:
         """As `Bank.perform_all`. Raises `TooManyUnpaid` besides, naming the transfers to numbers not paid before."""
-        numbers = [each.receiver_number for each in bulk.transfers]
-        if not self._most or (bulk.caller_id not in self._people and all(map(self.bank.has_met, numbers))):
+        if not self._most:
             return await self.bank.perform_all(bulk)
-        async with self._turn(bulk.caller_id, numbers) as refused:
+        numbers = [each.receiver_number for each in bulk.transfers]
+        async with self._turn(bulk.caller_id, numbers, bulk.key) as refused:
             try:
                 outcomes = await self.bank.perform_all(bulk)
             except BulkRefused as refusal:
                 refused.update(numbers[place] for place, each in refusal.refused if isinstance(each, OF_RECEIVER))
+                if refused:
+                    refused.add(f"bulk {bulk.id}")  # it has also told that the others could be paid
                 raise
             refused.update(
                 number for number, each in zip(numbers, outcomes, strict=True) if isinstance(each, OF_RECEIVER)
@@ -135,15 +144,18 @@ class ProbingLimit:
             return outcomes
 
     @asynccontextmanager
-    async def _turn(self, user_id: UUID, numbers: Sequence[str]) -> AsyncIterator[set[str]]:
+    async def _turn(
+        self, user_id: UUID, numbers: Sequence[str], key: IdempotencyKey | None = None
+    ) -> AsyncIterator[set[str]]:
         """A place for what the block asks about these numbers; it adds those that were refused to the set."""
         person = self._person(user_id)
         person.present += 1
-        asking, refused = len(set(numbers)), set[str]()
+        asking, refused = len({number for number in numbers if not self.bank.has_met(number)}), set[str]()
         try:
-            await self._wait_for_room(person, asking)
+            if asking:
+                await self._wait_for_room(person, asking)
             if person.used >= self._most:
-                await self._refuse_unpaid(user_id, person, numbers)
+                await self._refuse_unpaid(user_id, person, numbers, key)
                 yield refused  # of those that were paid before, nothing is found out
                 return
             person.asking += asking
@@ -174,11 +186,14 @@ class ProbingLimit:
         return person
 
     def _forget_the_oldest(self) -> None:
-        """Raises `Unavailable` where that would be to forget what nobody else knows."""
-        user_id, oldest = next(iter(self._people.items()))
-        if oldest.present or not (oldest.told or oldest.ends_at <= monotonic()):
-            raise Unavailable("Too much is to be counted, and Redis does not answer. Try again in a moment.")
-        del self._people[user_id]
+        """Raises `Uncountable` where that would be to forget what nobody else knows."""
+        now = monotonic()
+        for user_id, oldest in list(islice(self._people.items(), _LOOKED_AT)):
+            del self._people[user_id]
+            if not oldest.present and (oldest.told or oldest.ends_at <= now):
+                return
+            self._people[user_id] = oldest  # behind the others, or the next one looks at it again
+        raise Uncountable()
 
     async def _wait_for_room(self, person: _Person, asking: int) -> None:
         """What is beyond what is left waits until nothing else of the person's is with the bank, and is alone then."""
@@ -196,10 +211,13 @@ class ProbingLimit:
         except TimeoutError:
             raise Overloaded() from None
 
-    async def _refuse_unpaid(self, user_id: UUID, person: _Person, numbers: Sequence[str]) -> None:
+    async def _refuse_unpaid(
+        self, user_id: UUID, person: _Person, numbers: Sequence[str], key: IdempotencyKey | None
+    ) -> None:
         paid = await self._paid.among(user_id, numbers, seconds=self.bank.limits.deadline_seconds)
         unpaid = [place for place, number in enumerate(numbers) if number not in paid]
-        if unpaid:
+        # Under a key that was used, whoever asks again hears what happened, and of no other numbers than then.
+        if unpaid and not (key and await UsedKey.exists().where(UsedKey.id == key.id)):
             errors = [
                 FieldError(field=f"transfers[{place}].wallet_number", message="You have not paid this number before.")
                 for place in unpaid[:ERRORS_MAX]

@@ -13,9 +13,10 @@ ID = "2026-11-28T06:30:00:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "room for what a wallet can receive"
 
-# The tables that are read for longest come first, so that payments wait for none of those. A moment: nothing is read.
+# In the order in which payments need them: whoever has a wallet already needs the others, and would have to wait for us
+# while we wait for the wallet. Then it takes a moment, since nothing is read.
 # locks: the migration's own lock_timeout ends each wait, and a table is let go before the next attempt.
-TAKE_THE_TABLES = 'LOCK TABLE "entry", "transaction", "idempotency_key", "wallet" IN ACCESS EXCLUSIVE MODE'
+TAKE_THE_TABLES = 'LOCK TABLE "wallet", "transaction", "idempotency_key", "entry" IN ACCESS EXCLUSIVE MODE'
 CHECKS_ANEW = (
     """
     ALTER TABLE "transaction" DROP CONSTRAINT "transaction_amounts_positive",

@@ -20,7 +20,7 @@ from db.tables import Wallet
 from tests.helpers.banks import banks
 from tests.helpers.purses import Purse, purses
 from tests.helpers.refusals import refusal
-from tests.helpers.users import OpenWallet, register
+from tests.helpers.users import OpenWallet, Wish, register
 
 MOST = 6
 Two = tuple[ProbingLimit, ProbingLimit]
@@ -89,6 +89,38 @@ async def test_bulks_are_counted_when_they_are_answered_and_one_at_a_time(
     problem = refusal(again, 429, "rate_limited")
     assert [error["field"] for error in problem["errors"]] == ["transfers[1].wallet_number"]
     assert (await mine.send_all([(paid, "1"), (paid, "1")], atomic=atomic)).status_code == 201
+
+
+async def test_a_bulk_that_used_the_limit_up_is_answered_again_under_its_key(client: httpx.AsyncClient) -> None:
+    mine, paid, unpaid = await wallets(client)
+    wishes: list[Wish] = [(unpaid, "1"), *((number, "1") for number in nobodys(MOST + 1)), (paid, "1")]
+    first = await mine.send_all(wishes, key="payroll")
+    again = await mine.send_all(wishes, key="payroll")
+    assert (first.status_code, again.status_code) == (207, 207)
+    assert first.json() == again.json()
+    refusal(await mine.send_all(wishes, key="another"), 429, "rate_limited")
+    refusal(await mine.send_all(wishes), 429, "rate_limited")
+
+
+async def test_a_bulk_that_is_undone_is_no_free_question(client: httpx.AsyncClient) -> None:
+    mine, paid, unpaid = await wallets(client)
+    wishes: list[Wish] = [(paid, "1"), (unpaid, "1"), (nobodys(1)[0], "1")]
+    for _ in range(MOST - 1):  # the number that nobody has counts once, each bulk by itself
+        refusal(await mine.send_all(wishes, atomic=True), 400, "bulk_refused")
+    refusal(await mine.send_all(wishes, atomic=True), 429, "rate_limited")
+
+
+async def test_numbers_count_that_somebody_else_has_paid(client: httpx.AsyncClient) -> None:
+    """The process knows them, and lets payments to them pass without another look."""
+    mine, _, _ = await wallets(client)
+    other = await (await register(client)).open_wallet(holding="100")
+    frozen = [await (await register(client)).open_wallet() for _ in range(MOST)]
+    for each in frozen:
+        assert (await other.send("1", each)).status_code == 201
+    await Wallet.update({Wallet.frozen_at: datetime.now(UTC)}).where(Wallet.id.is_in([each.id for each in frozen]))
+    for each in frozen:
+        refusal(await mine.send("1", each), 400, "receiver_unavailable")
+    refusal(await mine.send("1", frozen[0]), 429, "rate_limited")
 
 
 async def test_parallel_requests_find_out_no_more(client: httpx.AsyncClient) -> None:
@@ -183,7 +215,7 @@ class TestProcesses:
 
     @pytest.mark.impatient
     @pytest.mark.parametrize("away", ["hush", "unplug"])
-    async def test_without_redis_each_goes_by_its_own_count_and_tells_when_it_is_back(
+    async def test_without_redis_each_goes_by_its_own_count(
         self, two: tuple[Two, Cable], away: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(probing, "COUNT_SECONDS", 0.2)
@@ -197,6 +229,17 @@ class TestProcesses:
         line.plug()
         assert await self.found_out(left, his, [mine.number]) == ["done"]
         assert await self.found_out(right, mine, [*tried[:2], his.number]) == ["done"] + ["wallet_not_found"] * 2
+
+    async def test_what_could_not_be_told_is_told_with_the_next_number(self, two: tuple[Two, Cable]) -> None:
+        (left, right), line = two
+        (mine,) = await purses(1, holding="100", bank=left.bank)
+        line.unplug()
+        assert set(await self.found_out(left, mine, nobodys(MOST - 2))) == {"wallet_not_found"}
+        line.plug()
+        left._asks_again_at = 0.0  # Redis is left alone for a second
+        assert await self.found_out(left, mine, nobodys(1, first=MOST)) == ["wallet_not_found"]
+        assert await self.found_out(right, mine, nobodys(1, first=MOST + 1)) == ["wallet_not_found"]
+        assert await self.found_out(right, mine, nobodys(1, first=MOST + 2)) == ["rate_limited"]
 
     async def test_of_too_many_people_to_remember_none_is_let_through_uncounted(
         self, two: tuple[Two, Cable], monkeypatch: pytest.MonkeyPatch

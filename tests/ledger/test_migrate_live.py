@@ -1,6 +1,7 @@
 """Migrations while the API serves: payments pass whoever waits for a table, and indexes come beside the writers."""
 
 import asyncio
+import importlib
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from db.online_ddl import ConcurrentIndex, OnlineMigrationManager, make_index
 from db.tables import Wallet
 from tests.helpers.banks import banks
 from tests.helpers.postgres import connected, until_waiting
-from tests.helpers.purses import purses
+from tests.helpers.purses import Purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 
@@ -177,3 +178,39 @@ async def test_a_check_is_added_without_reading_old_rows_and_validated_later(
         assert await migrate(database) == ["db_9999_scratch"]
         (row,) = await connection.fetch("SELECT convalidated FROM pg_constraint WHERE conname = 'wallet_holds_enough'")
         assert row["convalidated"]
+
+
+async def test_tables_that_payments_need_are_had_while_payments_go_on(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were they taken in another order than payments take them, somebody would always have the last of them."""
+    room = importlib.import_module("db.migrations.db_0009_room_for_what_a_wallet_can_receive")
+    scratch(monkeypatch, room.TAKE_THE_TABLES)
+    async with banks(1, redis_url) as (bank,):
+        wallets = await purses(10, holding="1.00", bank=bank)
+    migrating: asyncio.Task[list[str]] | None = None
+
+    async def lane(wallet: Purse) -> None:
+        """What a batch needs of the tables, again and again."""
+        async with connected(database) as connection:
+            while not (migrating and migrating.done()):
+                batch = connection.transaction()
+                await batch.start()
+                await connection.execute('SELECT 1 FROM "wallet" WHERE "id" = $1 FOR NO KEY UPDATE', wallet.id)
+                await asyncio.sleep(0.001)
+                await connection.execute(
+                    """WITH t AS (
+                        INSERT INTO "transaction" ("id", "operation_type", "amount", "amount_currency",
+                            "received_amount", "received_currency", "receiver")
+                        VALUES (gen_random_uuid(), 'DEPOSIT', 1, 'KZT', 1, 'KZT', $1) RETURNING "id"
+                    ) INSERT INTO "entry" ("transaction", "wallet", "amount") SELECT "id", $1, 1 FROM t""",
+                    wallet.id,
+                )
+                await batch.rollback()
+
+    lanes = [asyncio.create_task(lane(wallet)) for wallet in wallets]
+    await asyncio.sleep(0.2)
+    migrating = asyncio.create_task(migrate(database))
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        await asyncio.gather(*lanes)
+    assert migrating.result() == ["db_9999_scratch"]
