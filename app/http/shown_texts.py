@@ -4,7 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.inspect import ListType, Metadata, StrType, StructType, Type, UnionType
+from msgspec.inspect import (
+    AnyType,
+    CollectionType,
+    DictType,
+    ListType,
+    Metadata,
+    StrType,
+    StructType,
+    TupleType,
+    Type,
+    UnionType,
+)
 
 from app.http.explanations import NOT_BLANK
 from app.http.plain_text import fault_of, shows
@@ -34,6 +45,8 @@ def look_through(info: Type) -> Look | None:
             kinds = [look for each in info.types if (look := look_through(each))]
             assert len(kinds) < 2, "one of its kinds would not be looked at"
             return kinds[0] if kinds else None
+        case CollectionType() | DictType() | TupleType() | AnyType():
+            raise TypeError(f"nobody looks for text in {info}")
     return None
 
 

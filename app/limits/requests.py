@@ -214,6 +214,8 @@ class RateLimiter:
         except Refusal:
             for each in entries:
                 each.tally.own -= 1
+            # The others have heard of it, and would refuse somebody else for it.
+            self._totals.tell_soon(each.tally for each in entries if each.tally.kept)
             raise
         for each in entries:
             visitor.told(each.standing(), claimed=each.count.claimed)

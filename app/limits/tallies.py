@@ -19,7 +19,7 @@ class Tally:
     One that is not `kept` is of a single request, for which there was no room: only Redis can count it.
     """
 
-    __slots__ = ("ends_at", "key", "number", "others", "own")
+    __slots__ = ("_lost", "_told", "ends_at", "key", "number", "others", "own")
 
     def __init__(self, key: str, *, ends_at: float, kept: bool) -> None:
         self.key = key
@@ -27,6 +27,7 @@ class Tally:
         # Tells it from an earlier tally of the same key: both may be in Redis.
         self.number = next(_numbers) if kept else 0
         self.own = self.others = 0
+        self._told = self._lost = False
 
     @property
     def kept(self) -> bool:
@@ -43,13 +44,16 @@ class Tally:
         """Likewise in milliseconds."""
         return max(int((self.ends_at - monotonic()) * 1000), 1)
 
-    def learn(self, *, others: int, milliseconds_left: int) -> None:
+    def learn(self, *, others: int, milliseconds_left: int, known: bool) -> None:
         """
-        What Redis knows of the others, and until when.
+        What Redis knows of the others, and until when. Its window may have begun earlier than this one.
 
-        It never takes back what was known: it may have lost its data. Its window may have begun earlier than this one.
+        It takes back what the others do not count after all. But not where it does not know a tally that was told
+        before: then it has lost its data, and those of the others too.
         """
-        self.others = max(self.others, others)
+        self._lost = self._lost or (self._told and not known)
+        self._told = True
+        self.others = max(self.others, others) if self._lost else others
         self.ends_at = min(self.ends_at, monotonic() + milliseconds_left / 1000)
 
 

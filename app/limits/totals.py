@@ -25,6 +25,7 @@ _TOLD_AT_ONCE = 100
 # that nobody keeps share a field, which grows. The hash lives until the window of who told first ends.
 _NOT_KEPT = "not kept"
 _TELL = f"""
+local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
 if ARGV[1] == '{_NOT_KEPT}' then
     redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
 else
@@ -33,7 +34,7 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[3], 'NX')
 local total = 0
 for _, counted in ipairs(redis.call('HVALS', KEYS[1])) do total = total + counted end
-return {{total, redis.call('PTTL', KEYS[1])}}
+return {{total, redis.call('PTTL', KEYS[1]), known}}
 """
 
 
@@ -67,8 +68,16 @@ class Totals:
 
         It never takes longer than Redis may. A Redis that is late or gone is not asked again for as long.
         """
-        if monotonic() < self._asks_again_at:
+        batch = self.tell_soon(tallies)
+        if batch is None:
             return False
+        done, _ = await asyncio.wait([batch.told], timeout=self._answer_seconds)
+        return bool(done) and batch.told.result()
+
+    def tell_soon(self, tallies: Iterable[Tally]) -> _Batch | None:
+        """Put these tallies into the next batch, which this is; None while Redis is not asked."""
+        if monotonic() < self._asks_again_at:
+            return None
         if not self._waiting or len(self._waiting[-1].tallies) >= _TOLD_AT_ONCE:
             self._waiting.append(_Batch())
         batch = self._waiting[-1]
@@ -76,8 +85,7 @@ class Totals:
         if self._telling is None or self._telling.done():
             # A task of its own: who waits may go away. In a context of its own, in which there is no transaction.
             self._telling = asyncio.create_task(self._tell_all(), context=Context())
-        done, _ = await asyncio.wait([batch.told], timeout=self._answer_seconds)
-        return bool(done) and batch.told.result()
+        return batch
 
     async def close(self) -> None:
         """Tell nothing more; the client is closed by who made it."""
@@ -108,5 +116,5 @@ class Totals:
                 field = f"{self._process}:{tally.number}" if tally.kept else _NOT_KEPT
                 pipe.eval(_TELL, 1, tally.key, field, str(own), str(tally.milliseconds_left))
             replies = await pipe.execute()
-        for tally, own, (total, left_ms) in zip(tallies, told, replies, strict=True):
-            tally.learn(others=total - own, milliseconds_left=left_ms)
+        for tally, own, (total, left_ms, known) in zip(tallies, told, replies, strict=True):
+            tally.learn(others=total - own, milliseconds_left=left_ms, known=bool(known))

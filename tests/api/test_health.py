@@ -37,10 +37,13 @@ async def test_hundreds_who_ask_at_once_share_a_few_answers(client: httpx.AsyncC
         pings = "cmdstat_ping"
         before = (await redis.info("commandstats")).get(pings, {"calls": 0})["calls"]
         asking = [asyncio.create_task(client.get("/health/ready")) for _ in range(300)]
-        asking[0].cancel()  # whoever goes away takes nobody's answer along
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for each in asking[:10]:  # whoever goes away takes nobody's answer along
+            each.cancel()
         answers = await asyncio.gather(*asking, return_exceptions=True)
         asked = (await redis.info("commandstats"))[pings]["calls"] - before
-    assert [each for each in answers[1:] if not isinstance(each, httpx.Response)] == []
+    assert [each for each in answers[10:] if not isinstance(each, httpx.Response)] == []
     assert {each.status_code for each in answers if isinstance(each, httpx.Response)} == {200}
     assert asked < 100
 

@@ -8,7 +8,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from time import monotonic
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -125,6 +127,27 @@ class TestWithRedis:
             await ours.code(None, PHONE, Visitor(address="192.0.2.7"))
             with pytest.raises(RateLimited, match="At most 3 in a day"):
                 await ours.code(None, PHONE, Visitor(address="192.0.2.7"))
+
+    async def test_what_one_refuses_uses_up_nobodys_limit_elsewhere(self, redis_url: str) -> None:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Redis.from_url(redis_url)) for _ in range(3)]
+            limits = RateLimits(codes_per_phone=20, codes_per_address=20)
+            first, second, third = (RateLimiter(each, limits, per_address=True) for each in clients)
+            attacker, victim = Visitor(address="192.0.2.66"), Visitor(address="192.0.2.7")
+            for n in range(20):
+                await first.code(None, f"+770100000{n:02}", attacker)
+            refused = await asyncio.gather(
+                *(second.code(None, PHONE, attacker) for _ in range(20)), return_exceptions=True
+            )
+            assert all(isinstance(each, RateLimited) for each in refused)
+
+            async def is_forgotten() -> bool:
+                keys = await clients[0].keys("wallet:limit:codes-per-phone:*")
+                counted = [sum(map(int, await cast(Any, clients[0].hvals(key)))) for key in keys]
+                return sum(counted) == 20
+
+            await until(is_forgotten)
+            await third.code(None, PHONE, victim)
 
     async def test_when_memory_is_full_redis_counts_alone(self, process: Process) -> None:
         ours, theirs = process(), process()

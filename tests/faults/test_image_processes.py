@@ -65,7 +65,8 @@ async def test_the_client_goes_then_the_server_stops(api: RealServer) -> None:
         connection, pids = await begin(api, hostile, stack)
         api.process.terminate()
         said = await asyncio.to_thread(connection.recv, 100)
-        assert said.startswith(b"HTTP/1.1 400 "), "what was asked before is answered"
+        # What was asked before is answered; that the machine is too busy, if it is.
+        assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 503 "))
         api.process.wait(GIVE_UP_SECONDS)
         assert gone(pids)
 

@@ -108,7 +108,14 @@ def test_a_table_that_was_full_is_not_emptied_in_one_go_nor_kept(monkeypatch: py
 def test_a_tally_says_for_how_long_it_lasts(monkeypatch: pytest.MonkeyPatch, length: float, left: int) -> None:
     monkeypatch.setattr(tallies, "monotonic", lambda: 7.0)
     tally = Tallies().of("key", QUARTER)
-    tally.learn(others=4, milliseconds_left=ceil(length * 1000))
+    tally.learn(others=4, milliseconds_left=ceil(length * 1000), known=False)
     assert (tally.seconds_left, tally.others) == (left, 4)
-    tally.learn(others=2, milliseconds_left=DAY * 1000)
-    assert (tally.seconds_left, tally.others) == (left, 4), "what was known stays known"
+    tally.learn(others=4, milliseconds_left=DAY * 1000, known=True)
+    assert (tally.seconds_left, tally.others) == (left, 4), "it never lasts longer"
+
+
+def test_a_tally_takes_back_what_others_do_not_count_after_all_but_not_what_redis_has_lost() -> None:
+    tally = Tallies().of("key", QUARTER)
+    for others, known, left in ((4, False, 4), (2, True, 2), (5, True, 5), (0, False, 5), (1, True, 5), (6, True, 6)):
+        tally.learn(others=others, milliseconds_left=1000, known=known)
+        assert tally.others == left

@@ -1,5 +1,6 @@
 """Profile images as they are kept: clean files under random names."""
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -8,8 +9,10 @@ from uuid import UUID
 
 from actors.refusals import Refusal
 from app.limits.threads import Threads
-from app.people.images.child import ImagesUnavailable, Picture, decoded, log
+from app.people.images.child import ImagesUnavailable, Picture, decoded
 from app.people.images.turns import Turns
+
+log = logging.getLogger(__name__)
 
 BYTES_MAX = 5 * 1024 * 1024
 
@@ -63,7 +66,7 @@ class Images:
         try:
             return await self._threads.run(_store, self._folder, picture)
         except OSError as error:  # elsewhere that is a lost database
-            log.error("can't keep an image in %s: %s", self._folder, error)
+            log.error("can't keep an image in %s: %s", self._folder, error)  # noqa: TRY400
             raise ImagesUnavailable() from None
 
     async def remove(self, name: str) -> None:
