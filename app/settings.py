@@ -169,7 +169,9 @@ def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> Non
         ("WALLET_RATES_BASE_URL", settings.rates.base_url, settings.rates.api_key),
     ):
         if secret and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in _OWN_HOSTS:
-            raise SettingsError(f"{name} begins with http://: what it is asked with would go there for all to read.")
+            raise SettingsError(
+                f"{name} begins with http://: its token or key would be sent unencrypted. Use https://."
+            )
     for name in DEBUGGING:
         if environ.get(name, "0") not in ("", "0"):
             raise SettingsError(f"{name} is set: production runs without debugging. Unset it.")

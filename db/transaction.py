@@ -29,6 +29,15 @@ class CommitInDoubt(ReadableError):
         )
 
 
+class NothingToKeep(Exception):
+    """
+    Raised in a transaction that has only read and locked: it is rolled back, and the block ends as if committed.
+
+    To PostgreSQL a row that was locked is a change, and COMMIT waits until it is on the disk. Whoever asks about a
+    number would see by the time whether there was a row to be locked.
+    """
+
+
 class Begun:
     """
     A transaction whose BEGIN is on its way while its caller does something else, for one `transaction`.
@@ -71,7 +80,8 @@ async def transaction(
     committing: AbstractContextManager[None] | None = None,
 ) -> AsyncIterator[None]:
     """
-    Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception.
+    Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception, of which
+    `NothingToKeep` goes no further.
 
     BEGIN may take `begin_seconds`, with the wait for a connection: as long as the pool allows, where none are given.
 
@@ -100,6 +110,13 @@ async def transaction(
             yield
         except TimeoutError:
             raise
+        except NothingToKeep:
+            try:
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await current.rollback()  # type: ignore[no-untyped-call]
+            except UNAVAILABLE as lost:
+                silent = isinstance(lost, TimeoutError)
+            return
         except BaseException:
             with suppress(*UNAVAILABLE):
                 await current.rollback()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ One batch against the database, and what happens when that fails.
     rules    0; +1 where only refusals came of a free key   each mail's orders, in order, on one book
     save     1; none where nothing has changed              balances, transactions, entries, keys
              +1 each                                        messages, freezes, the log of staff
-    commit   1                                              then every mail is answered, and not before
+    commit   1; a rollback where nothing has changed        then every mail is answered, and not before
     doubt    +1 to +3, in load                              what an earlier COMMIT, its answer lost, has carried out
 
 As many for five hundred orders as for one. Every mail is answered before `settle` returns.
@@ -37,7 +37,7 @@ from actors.rules.book import Book
 from actors.rules.bulk import apply_all
 from db import ledger
 from db.engine import UNAVAILABLE
-from db.transaction import Begun, CommitInDoubt, transaction
+from db.transaction import Begun, CommitInDoubt, NothingToKeep, transaction
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,9 @@ async def _attempt(
     """The batch in one transaction: what each mail came to, once it is committed."""
     async with transaction(begun=begun, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)):
         async with asyncio.timeout(_BATCH_SECONDS):
-            outcomes, done_before = await _until_commit(mails, rates, in_doubt=in_doubt)
+            outcomes, done_before, changed = await _until_commit(mails, rates, in_doubt=in_doubt)
+        if not changed:
+            raise NothingToKeep
     if in_doubt:
         signals.in_doubt("committed", done_before)
         signals.in_doubt("repeated", _count(mails) - done_before)
@@ -140,8 +142,11 @@ async def _attempt(
 
 async def _until_commit(
     mails: list[Mail], rates: Rates | None, *, in_doubt: bool
-) -> tuple[list[list[Receipt | Refusal] | Refusal], int]:
-    """What each mail comes to, and how many orders an earlier COMMIT, that was in doubt, had carried out."""
+) -> tuple[list[list[Receipt | Refusal] | Refusal], int, bool]:
+    """
+    What each mail comes to, how many orders an earlier COMMIT, that was in doubt, had carried out, and whether there is
+    anything to commit.
+    """
     done_before = 0
     with Stage("load", mails):
         book = await open_book(mails, rates, in_doubt=in_doubt)
@@ -153,10 +158,11 @@ async def _until_commit(
     free = [key.id for mail in mails if (key := mail.key) and key.id not in book.used_keys]
     if free and await keys_used(free):
         raise _KeyUsedMeanwhile
-    if book.changes.wallets:
+    changed = bool(book.changes.wallets)
+    if changed:
         with Stage("save", mails):
             await ledger.save(book.changes)
-    return outcomes, done_before
+    return outcomes, done_before, changed
 
 
 def _apply(mail: Mail, book: Book) -> list[Receipt | Refusal] | Refusal:

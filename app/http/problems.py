@@ -79,7 +79,7 @@ class ContentTooLarge(Refusal):
     status = 413
     code = "content_too_large"
     title = "The body is too large."
-    detail = "No request of this kind needs so much. Send less."
+    detail = "JSON may have 64 KiB, that of a bulk 2 000 KiB, and a profile image 5 MiB. Send less."
 
 
 # What any body may be turned down for.

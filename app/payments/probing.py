@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.bank import Bank
-from actors.orders import Bulk, IdempotencyKey, Receipt, Transfer
+from actors.orders import Bulk, Receipt, Transfer
 from actors.refusals import (
     AmountTooLarge,
     AmountTooSmall,
@@ -28,7 +28,7 @@ from actors.refusals import (
 from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, Uncountable, limit_key
 from app.limits.seldom import Seldom
 from app.payments.paid_before import PaidBefore
-from db.tables import IdempotencyKey as UsedKey
+from db.tables import IdempotencyKey
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
 TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
 ERRORS_MAX = 50
+# A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
+UNDONE_AT_THE_PRICE_OF_ONE = 100
 _LOOKED_AT = 100  # so many of a full table, for one to make room
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
@@ -91,7 +93,7 @@ class ProbingLimit:
     Once a person has learned that of `most` different numbers in a day, only those that they have paid before are let
     through, before anybody looks for the number. Numbers that this process has not met are asked about by no more at a
     time than the person has left, the others wait; so parallel requests learn no more. A bulk may go beyond it once,
-    since it is counted when it is answered; one that is all or nothing counts as one more if it is refused.
+    since it is counted when it is answered; one that is all or nothing and is undone costs more, by its size.
 
     Counted in Redis over all processes; another process hears of it with the first number that it counts itself. Where
     Redis is late or gone, each process goes by its own count. 0 switches it off.
@@ -130,13 +132,15 @@ class ProbingLimit:
         if not self._most:
             return await self.bank.perform_all(bulk)
         numbers = [each.receiver_number for each in bulk.transfers]
-        async with self._turn(bulk.caller_id, numbers, bulk.key) as refused:
+        async with self._turn(bulk.caller_id, numbers, bulk) as refused:
             try:
                 outcomes = await self.bank.perform_all(bulk)
             except BulkRefused as refusal:
                 refused.update(numbers[place] for place, each in refusal.refused if isinstance(each, OF_RECEIVER))
-                if refused:
-                    refused.add(f"bulk {bulk.id}")  # it has also told that the others could be paid
+                if refused:  # it has also told that the others could be paid
+                    refused.update(
+                        f"bulk {bulk.id} {n}" for n in range(0, len(set(numbers)), UNDONE_AT_THE_PRICE_OF_ONE)
+                    )
                 raise
             refused.update(
                 number for number, each in zip(numbers, outcomes, strict=True) if isinstance(each, OF_RECEIVER)
@@ -144,9 +148,7 @@ class ProbingLimit:
             return outcomes
 
     @asynccontextmanager
-    async def _turn(
-        self, user_id: UUID, numbers: Sequence[str], key: IdempotencyKey | None = None
-    ) -> AsyncIterator[set[str]]:
+    async def _turn(self, user_id: UUID, numbers: Sequence[str], bulk: Bulk | None = None) -> AsyncIterator[set[str]]:
         """A place for what the block asks about these numbers; it adds those that were refused to the set."""
         person = self._person(user_id)
         person.present += 1
@@ -155,7 +157,9 @@ class ProbingLimit:
             if asking:
                 await self._wait_for_room(person, asking)
             if person.used >= self._most:
-                await self._refuse_unpaid(user_id, person, numbers, key)
+                if not person.told:
+                    await self._count(user_id, person, refused)
+                await self._refuse_unpaid(user_id, person, numbers, bulk)
                 yield refused  # of those that were paid before, nothing is found out
                 return
             person.asking += asking
@@ -211,19 +215,18 @@ class ProbingLimit:
         except TimeoutError:
             raise Overloaded() from None
 
-    async def _refuse_unpaid(
-        self, user_id: UUID, person: _Person, numbers: Sequence[str], key: IdempotencyKey | None
-    ) -> None:
+    async def _refuse_unpaid(self, user_id: UUID, person: _Person, numbers: Sequence[str], bulk: Bulk | None) -> None:
         paid = await self._paid.among(user_id, numbers, seconds=self.bank.limits.deadline_seconds)
         unpaid = [place for place, number in enumerate(numbers) if number not in paid]
         # Under a key that was used, whoever asks again hears what happened, and of no other numbers than then.
-        if unpaid and not (key and await UsedKey.exists().where(UsedKey.id == key.id)):
+        key = bulk.key if bulk else None
+        if unpaid and not (key and await IdempotencyKey.exists().where(IdempotencyKey.id == key.id)):
             errors = [
                 FieldError(field=f"transfers[{place}].wallet_number", message="You have not paid this number before.")
                 for place in unpaid[:ERRORS_MAX]
             ]
             wait_seconds = max(1, int(person.ends_at - monotonic()))
-            raise TooManyUnpaid(self._most, wait_seconds, errors if len(numbers) > 1 else ())
+            raise TooManyUnpaid(self._most, wait_seconds, errors if bulk else ())
 
     async def _count(self, user_id: UUID, person: _Person, refused: set[str]) -> None:
         person.refused |= refused

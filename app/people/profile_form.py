@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request
 from litestar.datastructures import FormMultiDict, UploadFile
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.refusals import FieldError
@@ -136,6 +136,7 @@ async def _image(form: FormMultiDict) -> bytes | UnsetType:
 _NAME_SCHEMA = Schema(type=OpenAPIType.STRING, max_length=NAME_LENGTH_MAX, examples=["Ann"])
 _FILE_SCHEMA = Schema(
     type=OpenAPIType.STRING,
+    format=OpenAPIFormat.BINARY,  # what generators of clients take for a file
     content_media_type="application/octet-stream",
     description="PNG, JPEG or WebP, at most 5 MiB and 25 megapixels, 50 in a JPEG.",
 )

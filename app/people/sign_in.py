@@ -17,6 +17,7 @@ from app.auth.tokens import REFRESH, TokenExpired, TokenInvalid, Tokens, WrongCr
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, Unshown
 from app.http.problems import problems
+from app.http.shown_texts import NOT_SHOWN
 from app.limits.requests import LIMITED, RateLimiter
 from app.limits.visitor import LimitedResponse, Visitor
 from app.people.contacts import claimed_phone_number
@@ -41,7 +42,7 @@ class TokenRefresh(Struct, frozen=True):
     """The refresh token to be exchanged. `access` is not needed and not looked at."""
 
     refresh: Refresh
-    access: Any = None
+    access: Annotated[Any, Meta(extra=NOT_SHOWN)] = None
 
 
 class TokenRevoke(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 from msgspec import Struct
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.http.problems import CROWDED, Problem
 from app.server.framing import FramedProtocol
@@ -13,6 +14,8 @@ HEAD_MAX_BYTES = 32 * 1024
 HEADERS_MAX = 100
 # How fast a body has to come that takes longer than `Bounds.request_seconds`: half of what a slow mobile network does.
 BYTES_PER_SECOND_MIN = 16 * 1024
+# Requests that wait behind the one that is answered, each with 2 KiB. Without a bound, 256 KiB had room for 14 000.
+PIPELINED_MAX = 128
 # Chunks of one byte come in six: beyond this, what is sent is not meant as a body.
 _FRAMING_MAX = 8
 
@@ -55,6 +58,7 @@ class BoundedProtocol(FramedProtocol):
 
     bounds = Bounds()
 
+    _answered: RequestResponseCycle | None = None  # the request that the application has, or had last
     _long_read = False
     # Of all requests so far; and of the one that comes in several pieces, what was not its body.
     _body_bytes = 0
@@ -76,6 +80,19 @@ class BoundedProtocol(FramedProtocol):
         if len(self.connections) > self.bounds.connections_max:
             self._refuse(FULL)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever answers, and whoever waits to be; uvicorn tells only the request that it has read last."""
+        super().connection_lost(exc)
+        for cycle in (self._answered, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
         cycle_before, body_bytes_before = self.cycle, self._body_bytes
@@ -92,6 +109,8 @@ class BoundedProtocol(FramedProtocol):
         if len(self.headers) > HEADERS_MAX or (several and self._head_bytes() > HEAD_MAX_BYTES):
             self._instead = HEAD_TOO_LARGE
             raise ValueError("the head is too large")
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise ValueError("too many requests at once")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -199,6 +218,8 @@ class BoundedProtocol(FramedProtocol):
             return
         if self.pipeline:
             self.transport.abort()
+        elif cycle is not None and cycle.response_complete and cycle.more_body:
+            self.transport.close()  # the answer was given: another one would be somebody else's
         elif cycle is None or cycle.response_complete:
             self.transport.write(answer(problem))
             self.transport.close()

@@ -54,6 +54,10 @@ class FramedProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self.cycle.more_body = False  # uvicorn forgets it where the answer came first
+        if not self.parser.should_keep_alive():  # a trailer may have said so: the parser hears nothing behind it
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser has stopped because of an offer, in bytes; None where it has not."""

@@ -78,6 +78,9 @@ class _Cycle(RequestResponseCycle):
         return head + bytes(body) if clean and length == len(body) else None
 
     def _finish(self, whole: bytes) -> None:
+        if self.transport.is_closing():
+            self.disconnected = True  # nobody hears it
+            return
         self.transport.write(whole)
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False

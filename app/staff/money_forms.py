@@ -160,5 +160,6 @@ def _signed(text: str) -> Decimal:
     try:
         amount = amount_from_json(text.removeprefix("-").removeprefix("+").encode())
     except InvalidAmount:
-        raise ValueError("Write the amount as 12.50 to credit or -12.50 to debit, with at most two decimals.") from None
+        message = "Write the amount as 12.50 to credit or -12.50 to debit: two decimals, below 1 000 000 000 000."
+        raise ValueError(message) from None
     return -amount if text.startswith("-") else amount

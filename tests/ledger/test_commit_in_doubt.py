@@ -72,6 +72,25 @@ def some_orders(chance: Random, circle: list[Purse], round: int) -> list[Order]:
     return orders
 
 
+async def test_refusals_are_not_committed_whether_or_not_there_was_a_row_to_be_locked(
+    line: Cable, redis_url: str
+) -> None:
+    """COMMIT would wait for the disk, but only where a row was locked: a stranger could tell who has a number."""
+    async with banks(1, redis_url) as (bank,):
+        mine, his = await purses(2, holding="10.00", bank=bank)
+        nobodys = replace(his, number="nobody")
+        foreign = [replace(mine, id=id) for id in (his.id, 1, 999_999_999)]
+        before = line.commits
+        asked = [each.send("1.00", to) for each in foreign for to in (his, nobodys)]
+        asked += [mine.send("11.00", his), mine.send("11.00", nobodys), mine.send("1.00", nobodys)]
+        for order in asked:
+            with pytest.raises(Refusal):
+                await bank.perform(order)
+        assert line.commits == before
+        await bank.perform(mine.send("1.00", his))
+        assert line.commits == before + 1
+
+
 async def test_whatever_is_cut_around_commit_every_order_has_its_answer_and_moves_money_once(
     line: Cable, redis_url: str
 ) -> None:
@@ -101,7 +120,7 @@ async def test_whatever_is_cut_around_commit_every_order_has_its_answer_and_move
                 if receipt.receiver_number:
                     moved[ids[receipt.receiver_number]] += int(receipt.transaction.received_amount)
             line.faults = []
-        assert line.commits > 300, "most rounds have met a fault"
+        assert line.commits > 150, "most rounds have met a fault"
         for each in circle:
             assert await each.balance() == f"{1000 + moved[each.id]}.00"
         await assert_receipts_tell_what_is_there(told, opening=len(circle))
@@ -137,7 +156,7 @@ async def test_a_bulk_whose_commit_was_in_doubt_is_made_once_and_its_key_tells_o
             sent[sender.id] += sum(int(amount[0]) for amount, _ in wishes if amount < "9")
             for amount, to in wishes:
                 sent[to.id] -= int(amount[0]) if amount < "9" else 0
-        assert line.commits > 160
+        assert line.commits > 80
         assert sum([Decimal(await each.balance()) for each in circle]) == 5000
         for each in circle:
             assert await each.balance() == f"{1000 - sent[each.id]}.00"

@@ -1,8 +1,10 @@
 """A request that offers to go on in another protocol is a request like any other, however its bytes arrive."""
 
 import asyncio
+import gc
 import json
 import random
+import weakref
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.server.bounds import BoundedProtocol
+from app.server.bounds import PIPELINED_MAX, BoundedProtocol
 from app.server.protocol import HttpProtocol
 from tests.helpers.waiting import GIVE_UP_SECONDS
 from tests.helpers.wire import Wire
@@ -89,13 +91,15 @@ METHODS = [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Says what was asked; on /early before the body is there."""
+    """Says what was asked; on /early before the body is there, on /never not before the client has gone."""
     body, more = b"", scope["path"] != "/early"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         body, more = body + message.get("body", b""), message.get("more_body", False)
+    if scope["path"] == "/never":
+        assert (await receive())["type"] == "http.disconnect"
     headers = [(name.decode(), value.decode()) for name, value in scope["headers"] if name.decode() not in OFFERED]
     seen = {key: scope[key] for key in ("method", "path", "http_version")} | {"headers": headers, "body": body.decode()}
     said = json.dumps(seen).encode()
@@ -297,3 +301,60 @@ async def test_who_was_answered_before_the_end_and_has_sent_it_owes_nothing(offe
     assert connection.said.count(b"HTTP/1.1") == 1
     assert not connection.wire.closed
     await connection.end()
+
+
+POST_CHUNKED = b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/early", b"/late"])
+@pytest.mark.parametrize("trailer", [b"Connection: close", b"connection: CLOSE", b"Connection: keep-alive, close"])
+async def test_a_trailer_that_says_close_leaves_no_connection_that_hears_nothing(path: bytes, trailer: bytes) -> None:
+    """The parser takes it for the header, and drops whatever follows."""
+    said, closed = await answers([POST_CHUNKED % path, b"0\r\n" + trailer + b"\r\n\r\n", PLAIN])
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "end", [b"0\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\nContent-Length: 4\r\n\r\n", b"x\r\n"]
+)
+async def test_a_request_that_was_answered_and_ends_badly_gets_no_second_answer(end: bytes) -> None:
+    """Behind a proxy that keeps its connections it would be the answer to somebody else's next request."""
+    said, closed = await answers([POST_CHUNKED % b"/early", end])
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert closed
+
+
+async def test_only_so_many_requests_wait_for_their_turn_and_go_with_their_connection() -> None:
+    connection = Connection()
+    connection.protocol.data_received(PLAIN * 10_000)
+    assert connection.wire.closed
+    assert len(connection.protocol.pipeline) <= PIPELINED_MAX
+    waiting = weakref.ref(connection.protocol.pipeline[-2][0])
+    await connection.end()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert waiting() is None
+    few, closed = await answers([PLAIN * PIPELINED_MAX])
+    assert (few.count(b"HTTP/1.1 200"), closed) == (PIPELINED_MAX, False)
+
+
+@pytest.mark.parametrize("path", [b"/late", b"/never"])
+async def test_whoever_is_answered_hears_that_the_client_has_gone_also_where_others_wait(
+    path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Connection()
+    connection.protocol.data_received(POST_CHUNKED % path)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    connection.protocol.data_received(b"0\r\n\r\n" + PLAIN + PLAIN)
+    begun = list(connection.protocol.tasks)
+    connection.wire.abort()
+    for _ in range(3):  # the transport tells of it a moment later
+        await asyncio.sleep(0)
+    await connection.end()
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        await asyncio.gather(*begun)
+    assert connection.wire.pieces == []
+    assert not caplog.records

@@ -246,6 +246,28 @@ async def test_turns_are_fair() -> None:
     await have_a_turn(ann)
 
 
+async def test_who_had_a_long_turn_rests_ten_times_as_long_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("app.people.images.turns.monotonic", lambda: now)
+    turns = Turns(count=1, waiting_max=3, wait_seconds=3600)
+    ann, ben = uuid4(), uuid4()
+
+    async def have_a_turn(person: UUID, seconds: float) -> None:
+        nonlocal now
+        async with turns.turn(person):
+            now += seconds
+
+    for person, seconds in ((ann, 2.9), (ann, 6.0), (ben, 1.0)):
+        await have_a_turn(person, seconds)
+    with pytest.raises(Overloaded, match="in 59 seconds") as refused:
+        await have_a_turn(ann, 0)
+    assert refused.value.headers == {"Retry-After": "59"}
+    now += 59
+    await have_a_turn(ann, 0)
+
+
 async def test_nobody_waits_for_long() -> None:
     turns = Turns(count=1, waiting_max=3, wait_seconds=0.01)
     async with turns.turn(uuid4()):
