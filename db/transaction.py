@@ -112,8 +112,9 @@ async def transaction(
             raise
         except NothingToKeep:
             try:
-                async with asyncio.timeout(COMMIT_SECONDS):
-                    await current.rollback()  # type: ignore[no-untyped-call]
+                with committing or nullcontext():
+                    async with asyncio.timeout(COMMIT_SECONDS):
+                        await current.rollback()  # type: ignore[no-untyped-call]
             except UNAVAILABLE as lost:
                 silent = isinstance(lost, TimeoutError)
             return

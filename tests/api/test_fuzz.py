@@ -27,7 +27,7 @@ from tests.helpers.request_bodies import Document, anything, bodies, texts
 from tests.helpers.users import PASSWORD, Member, tokens_of
 
 IN_A_ROW = 10  # requests of one example: what one leaves behind is what the next one meets
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000"))
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "600"))
 UNLIMITED = RateLimits(**dict.fromkeys(RateLimits.__struct_fields__, 0))
 
 

@@ -100,7 +100,7 @@ def everything(on: Book) -> Any:
     return deepcopy((on.wallets, on.changes, list(on.changes.wallets), on.used_keys, on.done))
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(pages, asked)
 def test_a_bulk_comes_to_what_its_transfers_come_to_one_after_another(on: Book, wishes: Asked) -> None:
     order, alone = bulk(wishes), deepcopy(on)
@@ -108,7 +108,7 @@ def test_a_bulk_comes_to_what_its_transfers_come_to_one_after_another(on: Book, 
     assert everything(on) == everything(alone)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(pages, asked)
 def test_an_atomic_one_comes_to_the_same_or_to_nothing(on: Book, wishes: Asked) -> None:
     order, alone = bulk(wishes, atomic=True, key=KEY), deepcopy(on)
@@ -135,7 +135,7 @@ def test_an_atomic_one_comes_to_the_same_or_to_nothing(on: Book, wishes: Asked) 
     assert all(on.numbers[row.number] is row is on.wallets[row.id] for row in on.wallets.values())
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(pages, asked, st.integers(0, 500_00), st.booleans(), st.booleans())
 def test_a_repeated_one_answers_again_what_happened_and_tries_what_was_refused(
     on: Book, wishes: Asked, comes_in: int, atomic: bool, saved: bool

@@ -272,4 +272,4 @@ def mirrored(made: TransactionRow) -> Any:
 
 
 TestStaffBooks = StaffBooks.TestCase
-TestStaffBooks.settings = settings(max_examples=80, stateful_step_count=60)
+TestStaffBooks.settings = settings(max_examples=40, stateful_step_count=60)

@@ -75,7 +75,7 @@ def lines(wire: Wire) -> list[list[bytes]]:
     return [sorted(part.split(b"\r\n")) for part in b"".join(wire.pieces).split(b"\r\n\r\n")]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(
     request=REQUESTS,
     status=st.sampled_from([200, 201, 204, 207, 304, 400, 503]),

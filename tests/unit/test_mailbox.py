@@ -191,7 +191,7 @@ def test_mail_that_came_back_counts_against_the_bound_again() -> None:
 
 
 TestPost = Post.TestCase
-TestPost.settings = settings(max_examples=400, stateful_step_count=60)
+TestPost.settings = settings(max_examples=150, stateful_step_count=60)
 
 
 @pytest.fixture

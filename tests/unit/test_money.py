@@ -67,7 +67,7 @@ special = st.sampled_from(
 )
 
 
-@settings(max_examples=4_000)
+@settings(max_examples=1_500)
 @given(st.one_of(good, near, soup, special).map(str.encode))
 @example(b"999999999999.99")
 @example(b"1000000000000")
@@ -90,7 +90,7 @@ def test_the_spellings_of_two_hundred_are_one_amount(raw: bytes) -> None:
     assert str(amount_from_json(raw)) == "200.00"
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=400)
 @given(boards, amounts, currencies, currencies)
 def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_what_the_rate_says(
     board: Rates, amount: Decimal, base: str, quote: str
@@ -105,7 +105,7 @@ def test_a_conversion_pays_at_most_the_exact_amount_and_less_than_a_cent_below_w
     assert 0 <= Fraction(amount) * Fraction(rate) - received < Fraction(1, 100)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=400)
 @given(boards, amounts, st.lists(currencies, min_size=1, max_size=5))
 @example(
     rates_at(as_of=NOW, valid_until=NOW, KZT="501"),

@@ -5,4 +5,4 @@ from hypothesis import settings
 from tests.unit.stateful import Books
 
 TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=120, stateful_step_count=60)
+TestBooks.settings = settings(max_examples=60, stateful_step_count=60)

@@ -56,7 +56,7 @@ asked = st.tuples(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(asked, max_size=40))
 def test_without_redis_it_lets_through_refuses_and_gives_up_as_a_naive_count_does(
     requests: list[tuple[str, int, int]],

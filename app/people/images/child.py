@@ -71,7 +71,9 @@ async def decoded(content: bytes) -> Picture:
     try:
         async with asyncio.timeout(WALL_SECONDS):
             output = await _exchange(process, content)
-            code = await process.wait()
+            await process.communicate()  # what is left in the pipe is read: before that, nobody hears of its end
+            code = process.returncode
+            assert code is not None
     except TimeoutError:  # it has not used up its seconds of CPU time
         log.warning("an image was not decoded within %d s: this machine is too busy", WALL_SECONDS)
         raise Overloaded() from None
