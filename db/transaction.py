@@ -106,18 +106,13 @@ async def transaction(
             silent = True
             raise
         engine().current_transaction.set(current)
+        end = current.commit
         try:
             yield
         except TimeoutError:
             raise
         except NothingToKeep:
-            try:
-                with committing or nullcontext():
-                    async with asyncio.timeout(COMMIT_SECONDS):
-                        await current.rollback()  # type: ignore[no-untyped-call]
-            except UNAVAILABLE as lost:
-                silent = isinstance(lost, TimeoutError)
-            return
+            end = current.rollback
         except BaseException:
             with suppress(*UNAVAILABLE):
                 await current.rollback()  # type: ignore[no-untyped-call]
@@ -125,10 +120,11 @@ async def transaction(
         try:
             with committing or nullcontext():
                 async with asyncio.timeout(COMMIT_SECONDS):
-                    await current.commit()  # type: ignore[no-untyped-call]
+                    await end()  # type: ignore[no-untyped-call]
         except UNAVAILABLE as lost:
             silent = isinstance(lost, TimeoutError)
-            raise CommitInDoubt from lost
+            if end == current.commit:
+                raise CommitInDoubt from lost
     except TimeoutError:
         silent = True
         raise

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
-from app.limits.requests import COUNT_SECONDS, RateLimited, Uncountable, limit_key
+from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
+from app.limits.room import make_room
 from app.limits.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ TELL_SECONDS = 0.25
 UNTOLD_SHARE = 1000
 USERS_MAX = 50_000
 _TOLD_AT_ONCE = 100  # so many in one pipeline: it holds up the event loop for a few milliseconds
-_LOOKED_AT = 100  # so many of a full table, for one to make room
 
 
 class _Tally:
@@ -136,16 +136,11 @@ class PaymentLimits:
     def _make_room(self) -> None:
         """Forget the oldest, which tells what matters and will learn of it again: as long as there is who is told."""
         now = monotonic()
-        for _ in range(_LOOKED_AT):
-            oldest = next(iter(self._tallies.values()))
-            del self._tallies[oldest.user_id]
-            if oldest.ends_at <= now:
-                self._to_tell.discard(oldest)
-                return
-            if not (self._is_alone and oldest in self._to_tell):
-                return
-            self._tallies[oldest.user_id] = oldest  # behind the others, or the next user looks at it again
-        raise Uncountable()
+        gone = make_room(
+            self._tallies, lambda tally: tally.ends_at <= now or not (self._is_alone and tally in self._to_tell)
+        )
+        if gone.ends_at <= now:
+            self._to_tell.discard(gone)
 
     def _begin_anew_or_refuse(self, tally: _Tally) -> _Tally:
         left = tally.ends_at - monotonic()

@@ -6,7 +6,6 @@ from asyncio import timeout
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from itertools import islice
 from time import monotonic
 from uuid import UUID
 
@@ -25,7 +24,8 @@ from actors.refusals import (
     ReceiverUnavailable,
     Refusal,
 )
-from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, Uncountable, limit_key
+from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
+from app.limits.room import make_room
 from app.limits.seldom import Seldom
 from app.payments.paid_before import PaidBefore
 from db.tables import IdempotencyKey
@@ -38,7 +38,6 @@ TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so with
 ERRORS_MAX = 50
 # A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
 UNDONE_AT_THE_PRICE_OF_ONE = 100
-_LOOKED_AT = 100  # so many of a full table, for one to make room
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
 """The refusals that tell something of the number that was to be paid: that it is nobody's, frozen, or its currency."""
@@ -152,52 +151,44 @@ class ProbingLimit:
         """A place for what the block asks about these numbers; it adds those that were refused to the set."""
         person = self._person(user_id)
         person.present += 1
-        asking, refused = len({number for number in numbers if not self.bank.has_met(number)}), set[str]()
+        asking, over, refused = 0, False, set[str]()
         try:
-            if asking:
-                await self._wait_for_room(person, asking)
-            if person.used >= self._most:
+            unmet = len({number for number in numbers if not self.bank.has_met(number)})
+            if unmet:
+                await self._wait_for_room(person, unmet)
+            over = person.used >= self._most
+            if over:
                 if not person.told:
                     await self._count(user_id, person, refused)
                 await self._refuse_unpaid(user_id, person, numbers, bulk)
-                yield refused  # of those that were paid before, nothing is found out
-                return
-            person.asking += asking
-            try:
-                yield refused
-            finally:
-                try:
-                    if refused:
-                        await self._count(user_id, person, refused)
-                finally:
-                    person.asking -= asking
-                    person.left.set()
+            else:
+                asking = unmet
+                person.asking += asking
+            yield refused
         finally:
-            person.present -= 1
-            if not person.present and not person.refused:
-                self._people.pop(user_id, None)
+            try:
+                if refused and not over:  # of those that were paid before, nothing is found out
+                    await self._count(user_id, person, refused)
+            finally:
+                person.asking -= asking
+                person.left.set()
+                person.present -= 1
+                if not person.present and not person.refused:
+                    self._people.pop(user_id, None)
 
     def _person(self, user_id: UUID) -> _Person:
         person = self._people.get(user_id)
         if person is None:
             if len(self._people) >= PEOPLE_MAX:
-                self._forget_the_oldest()
+                # Whoever is told of can be learned of again; of the others nobody else knows.
+                now = monotonic()
+                make_room(self._people, lambda each: not each.present and (each.told or each.ends_at <= now))
             person = self._people[user_id] = _Person()
         elif person.ends_at <= monotonic():
             del self._people[user_id]  # to be the youngest again
             person.begin()
             self._people[user_id] = person
         return person
-
-    def _forget_the_oldest(self) -> None:
-        """Raises `Uncountable` where that would be to forget what nobody else knows."""
-        now = monotonic()
-        for user_id, oldest in list(islice(self._people.items(), _LOOKED_AT)):
-            del self._people[user_id]
-            if not oldest.present and (oldest.told or oldest.ends_at <= now):
-                return
-            self._people[user_id] = oldest  # behind the others, or the next one looks at it again
-        raise Uncountable()
 
     async def _wait_for_room(self, person: _Person, asking: int) -> None:
         """What is beyond what is left waits until nothing else of the person's is with the bank, and is alone then."""

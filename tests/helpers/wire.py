@@ -10,8 +10,14 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[bytes] = []
+        self.unread = 0  # bytes that the client has not read yet
         self.closed = self.closed_by_server = False
         self.reading = True
+
+    @property
+    def said(self) -> bytes:
+        """All that the server has written."""
+        return b"".join(self.pieces)
 
     def write(self, data: Any) -> None:
         self.pieces.append(bytes(data))
@@ -23,7 +29,7 @@ class Wire(asyncio.Transport):
         self.closed = True
 
     def get_write_buffer_size(self) -> int:
-        return 0  # it was read at once
+        return self.unread
 
     def is_closing(self) -> bool:
         return self.closed

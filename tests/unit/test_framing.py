@@ -131,7 +131,7 @@ class Connection:
     @property
     def said(self) -> bytes:
         """All that the server has said, without the ids that it has made up."""
-        lines = b"".join(self.wire.pieces).split(b"\r\n")
+        lines = self.wire.said.split(b"\r\n")
         return b"\r\n".join(line for line in lines if not line.startswith(b"x-request-id: "))
 
     async def end(self) -> None:

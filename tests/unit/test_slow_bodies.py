@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from app.server.bounds import BYTES_PER_SECOND_MIN, Bounds
 from app.server.protocol import HttpProtocol
+from tests.helpers.wire import Wire
 
 SECONDS = 20
 KIBIBYTE = 1024
@@ -21,37 +22,6 @@ BODY = 5 * 1024 * KIBIBYTE
 LONGEST = BODY / BYTES_PER_SECOND_MIN + SECONDS + 2
 HEAD = b"PATCH / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % BODY
 CHUNKED = b"PATCH / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-class Wire(asyncio.Transport):
-    """The client's end of a connection, with this many bytes in its way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said = b""
-        self.unread = 0
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        self.said += bytes(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unread
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        """It is one of many."""
-
-    def resume_reading(self) -> None:
-        """So is this."""
 
 
 async def read_all(_scope: Any, receive: Any, send: Any) -> None:

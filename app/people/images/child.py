@@ -71,9 +71,7 @@ async def decoded(content: bytes) -> Picture:
     try:
         async with asyncio.timeout(WALL_SECONDS):
             output = await _exchange(process, content)
-            await process.communicate()  # what is left in the pipe is read: before that, nobody hears of its end
-            code = process.returncode
-            assert code is not None
+            code = await process.wait()
     except TimeoutError:  # it has not used up its seconds of CPU time
         log.warning("an image was not decoded within %d s: this machine is too busy", WALL_SECONDS)
         raise Overloaded() from None
@@ -128,6 +126,7 @@ async def _exchange(process: asyncio.subprocess.Process, content: bytes) -> byte
     except asyncio.IncompleteReadError as whole:
         return whole.partial
     process.kill()
+    await process.stdout.read()  # what is left in the pipe: before that, nobody hears of its end
     return b""
 
 
