@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from asyncio import timeout
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from hashlib import sha256
 from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -31,6 +31,7 @@ from app.payments.paid_before import PaidBefore
 from db.tables import IdempotencyKey
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
@@ -63,11 +64,10 @@ class TooManyUnpaid(RateLimited):
 class _Person:
     """What one person has tried, in this process and as far as Redis has told in the others."""
 
-    __slots__ = ("asking", "door", "ends_at", "left", "present", "refused", "told", "total")
+    __slots__ = ("asking", "ends_at", "present", "refused", "told", "total", "waiting")
 
     def __init__(self) -> None:
-        self.door = asyncio.Lock()  # whoever waits for room, in order
-        self.left = asyncio.Event()
+        self.waiting: _Waiting | None = None  # from the first who has to wait until the last has left
         self.present = 0  # requests
         self.asking = 0  # the numbers of those that are with the bank
         self.begin()
@@ -82,6 +82,14 @@ class _Person:
     @property
     def used(self) -> int:
         return max(len(self.refused), self.total)
+
+
+class _Waiting:
+    """Where a person's requests wait for room, in order."""
+
+    def __init__(self) -> None:
+        self.door = asyncio.Lock()
+        self.left = asyncio.Event()
 
 
 class ProbingLimit:
@@ -119,19 +127,23 @@ class ProbingLimit:
             except OF_RECEIVER:
                 await self._count(caller_id, self._person(caller_id), {number})
                 raise
-        async with self._turn(caller_id, (number,)) as refused:
+
+        async def pay(refused: set[str]) -> Receipt:
             try:
                 return await self.bank.perform(order)
             except OF_RECEIVER:
                 refused.add(number)
                 raise
 
+        return await self._ask(caller_id, (number,), pay)
+
     async def bulk(self, bulk: Bulk) -> list[Receipt | Refusal]:
         """As `Bank.perform_all`. Raises `TooManyUnpaid` besides, naming the transfers to numbers not paid before."""
         if not self._most:
             return await self.bank.perform_all(bulk)
         numbers = [each.receiver_number for each in bulk.transfers]
-        async with self._turn(bulk.caller_id, numbers, bulk) as refused:
+
+        async def pay(refused: set[str]) -> list[Receipt | Refusal]:
             try:
                 outcomes = await self.bank.perform_all(bulk)
             except BulkRefused as refusal:
@@ -146,9 +158,16 @@ class ProbingLimit:
             )
             return outcomes
 
-    @asynccontextmanager
-    async def _turn(self, user_id: UUID, numbers: Sequence[str], bulk: Bulk | None = None) -> AsyncIterator[set[str]]:
-        """A place for what the block asks about these numbers; it adds those that were refused to the set."""
+        return await self._ask(bulk.caller_id, numbers, pay, bulk)
+
+    async def _ask(
+        self,
+        user_id: UUID,
+        numbers: Sequence[str],
+        pay: Callable[[set[str]], Awaitable[Answer]],
+        bulk: Bulk | None = None,
+    ) -> Answer:
+        """What comes of paying these numbers, in a place of its own. `pay` adds those that were refused to the set."""
         person = self._person(user_id)
         person.present += 1
         asking, over, refused = 0, False, set[str]()
@@ -164,17 +183,20 @@ class ProbingLimit:
             else:
                 asking = unmet
                 person.asking += asking
-            yield refused
+            return await pay(refused)
         finally:
             try:
                 if refused and not over:  # of those that were paid before, nothing is found out
                     await self._count(user_id, person, refused)
             finally:
                 person.asking -= asking
-                person.left.set()
                 person.present -= 1
-                if not person.present and not person.refused:
-                    self._people.pop(user_id, None)
+                if person.waiting:
+                    person.waiting.left.set()
+                if not person.present:
+                    person.waiting = None
+                    if not person.refused:
+                        self._people.pop(user_id, None)
 
     def _person(self, user_id: UUID) -> _Person:
         person = self._people.get(user_id)
@@ -196,13 +218,14 @@ class ProbingLimit:
         def room() -> bool:
             return not person.asking or person.used + person.asking + asking <= self._most
 
-        if room() and not person.door.locked():
+        if room() and not person.waiting:
             return
+        waiting = person.waiting = person.waiting or _Waiting()
         try:
-            async with timeout(self.bank.limits.deadline_seconds), person.door:
+            async with timeout(self.bank.limits.deadline_seconds), waiting.door:
                 while not room():
-                    person.left.clear()
-                    await person.left.wait()
+                    waiting.left.clear()
+                    await waiting.left.wait()
         except TimeoutError:
             raise Overloaded() from None
 
