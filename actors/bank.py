@@ -5,15 +5,16 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from actors.engine import signals
-from actors.engine.background import in_background
+from actors.engine.background import end, in_background
 from actors.engine.locks import Locks
-from actors.engine.mailbox import Mail, Mailboxes, Passed
+from actors.engine.mailbox import Mail, Mailboxes, Passed, split
 from actors.engine.settlement import settle
 from actors.engine.signals import Moment, Stage
 from actors.money import Rates
@@ -24,6 +25,13 @@ from db.engine import UNAVAILABLE
 from db.transaction import Begun
 
 log = logging.getLogger(__name__)
+
+# Mail that has found rows held so often is settled beside the lane, where it waits for them in PostgreSQL's own queue:
+# whoever only looks now and then whether a row is free can look for ever. So many at a time: each has a connection.
+_BESIDE_AFTER = 5
+_BESIDE_MAX = 2
+# Until a held row is tried again, growing from the one to the other with each time.
+_PAUSE_SECONDS, _PAUSE_MAX_SECONDS = 0.002, 0.25
 
 # Turns of the event loop before a batch is taken: they let in the requests that have already arrived. Not a timer.
 _TURNS = 3
@@ -82,6 +90,7 @@ class Bank:
         # Nobody asks the database for one alone: see docs/decisions/0015-unknown-receivers.md.
         self._wallet_ids: dict[str, int] = {}
         self._elsewhere: set[int] = set()  # missed wallets: busy until somebody wakes us or a moment has passed
+        self._beside: set[asyncio.Task[None]] = set()
         self._mail_has_come = asyncio.Event()
         self._open = False
 
@@ -123,8 +132,9 @@ class Bank:
                         self._open = False
                         await self._drain()
             finally:
+                await end(list(self._beside))
                 for mail in self._mailboxes.expired(math.inf):
-                    mail.refuse(Stopping())
+                    mail.refuse(OutcomeUnknown() if mail.in_doubt else Stopping())
                 signals.waiting(0)
 
     async def _outcomes(self, asked: Order | Bulk) -> list[Receipt | Refusal]:
@@ -218,8 +228,9 @@ class Bank:
         else:
             self._mail_has_come.clear()
 
-    async def _carry_out(self, batch: list[Mail]) -> None:
+    async def _carry_out(self, batch: list[Mail], wait_for: frozenset[int] = frozenset()) -> None:
         wallet_ids = {wallet_id for mail in batch for wallet_id in mail.wallet_ids}
+        ours = set(wallet_ids)  # they are busy because of this batch
         token, missed = "", set[int]()
         left_mailbox = Moment()
 
@@ -234,14 +245,23 @@ class Bank:
                 token, missed = await self.locks.take(wallet_ids)
             if missed:
                 signals.missed(len(missed))
+                ours -= missed
                 self._elsewhere |= missed
                 self.locks.retry_soon(missed)
                 batch = self._mailboxes.give_back(batch, missed)
             if batch:
                 left_mailbox.taken(batch, self.limits.deadline_seconds)
                 # Whoever waits for a hot wallet in another process need not wait for our answers to be sent as well.
-                patience = self.limits.patience_seconds
-                await settle(batch, rates=self._rates(), patience_seconds=patience, begun=begun, before_answers=let_go)
+                batch = await settle(
+                    batch,
+                    rates=self._rates(),
+                    patience_seconds=self.limits.patience_seconds,
+                    begun=begun,
+                    wait_for=wait_for,
+                    before_answers=let_go,
+                )
+            if batch:
+                ours -= self._try_again(batch, ours)
         except asyncio.CancelledError:  # draining has taken too long
             for mail in batch:
                 mail.refuse(OutcomeUnknown())
@@ -251,9 +271,42 @@ class Bank:
             for mail in batch:
                 mail.refuse(error)
         finally:
-            self._free(wallet_ids - missed)
+            self._free(ours)
             let_go()
             await begun.end()
+
+    def _try_again(self, mails: list[Mail], ours: set[int]) -> set[int]:
+        """
+        Have these tried again that need a row which somebody holds: beside the lane, or from their boxes in a moment.
+
+        Returns those of our wallets that stay busy with that.
+        """
+        beside, back = self._patient(mails)
+        kept = {wallet_id for mail in beside for wallet_id in mail.wallet_ids}
+        if beside:
+            task = asyncio.create_task(self._carry_out(beside, beside[0].held), context=Context())
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+        held = set[int]().union(*[mail.held for mail in back])
+        elsewhere = self._mailboxes.set_aside(back) | (held & ours) - kept
+        if elsewhere:
+            self._elsewhere |= elsewhere
+            pause = min(_PAUSE_SECONDS * 2 ** max(mail.missed for mail in back), _PAUSE_MAX_SECONDS)
+            asyncio.get_running_loop().call_later(pause, self._freed_elsewhere, elsewhere)
+        return (kept | elsewhere) & ours
+
+    def _patient(self, mails: list[Mail]) -> tuple[list[Mail], list[Mail]]:
+        """
+        Mails that have been missed often enough to wait for their rows, and the others.
+
+        They are all that wait for the same wallet, or one mail alone that waits for several.
+        """
+        first = next((mail for mail in mails if mail.held and mail.missed >= _BESIDE_AFTER), None)
+        if first is None or len(self._beside) >= _BESIDE_MAX:
+            return [], mails
+        if len(first.held) == 1:
+            return split(mails, lambda mail: mail.held != first.held)
+        return split(mails, lambda mail: mail is not first)
 
     def _freed_elsewhere(self, wallet_ids: Iterable[int]) -> None:
         back = self._elsewhere.intersection(wallet_ids)
@@ -268,7 +321,7 @@ class Bank:
         await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
         signals.waiting(self._mailboxes.waiting)
         for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
-            mail.refuse(TooLate())
+            mail.refuse(OutcomeUnknown() if mail.in_doubt else TooLate())
             self._mail_has_come.set()  # what waited behind it may not need the wallet that held it up
 
     async def _drain(self) -> None:

@@ -5,34 +5,55 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpg.exceptions import (
-    AdminShutdownError,
-    CannotConnectNowError,
-    CrashShutdownError,
+    ConfigFileError,
+    IdleInTransactionSessionTimeoutError,
+    InsufficientResourcesError,
     InterfaceError,
     InternalClientError,
-    LockNotAvailableError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCachedStatementError,
+    InvalidCatalogNameError,
+    ObjectNotInPrerequisiteStateError,
+    OperatorInterventionError,
     PostgresConnectionError,
-    QueryCanceledError,
-    TooManyConnectionsError,
+    PostgresSystemError,
+    ReadOnlySQLTransactionError,
+    TransactionRollbackError,
+    TransactionTimeoutError,
 )
 from msgspec import Struct
 from piccolo.engine.postgres import PostgresEngine
 
 from piccolo_conf import DB
 
-# What the driver raises when the database can't be reached, is going away, or does not answer in time.
+# What the driver raises when the database can't be reached, does not answer in time, or is there and can't serve: by
+# whole classes of SQLSTATE, so that what nobody has thought of is among them.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
     InterfaceError,
     InternalClientError,  # the server has just closed an idle connection, and the driver learns of it by using it
-    PostgresConnectionError,
-    CannotConnectNowError,
-    AdminShutdownError,
-    CrashShutdownError,
-    TooManyConnectionsError,
-    LockNotAvailableError,
-    QueryCanceledError,
+    PostgresConnectionError,  # 08
+    InvalidCachedStatementError,  # 0A000: the tables were migrated under a plan
+    ReadOnlySQLTransactionError,  # 25006: a standby, a demoted primary, a managed database whose disk is full
+    IdleInTransactionSessionTimeoutError,  # 25P03
+    TransactionTimeoutError,  # 25P04
+    InvalidAuthorizationSpecificationError,  # 28
+    InvalidCatalogNameError,  # 3D
+    TransactionRollbackError,  # 40
+    InsufficientResourcesError,  # 53: disk, memory, connections
+    ObjectNotInPrerequisiteStateError,  # 55: a lock that can't be had, connections that are not allowed
+    OperatorInterventionError,  # 57: shutdown, crash, a statement that was cancelled
+    PostgresSystemError,  # 58: input and output
+    ConfigFileError,  # F0
+)
+
+# A session that was told this would be told it again, though the server may have changed since.
+SPOILT = (
+    ReadOnlySQLTransactionError,
+    InvalidAuthorizationSpecificationError,
+    InsufficientResourcesError,
+    PostgresSystemError,
 )
 
 
@@ -43,8 +64,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     max_size: int = 10
     connect_timeout_seconds: float = 5
     statement_timeout_seconds: float = 10
-    lock_timeout_seconds: float = 1
-    """How long to wait for a row that another transaction has locked. Batches lock rows for milliseconds."""
+    lock_timeout_seconds: float = 0.75
+    """How long a statement waits for a lock on a table or row, or for another transaction that writes the same id."""
 
 
 def engine() -> PostgresEngine:
@@ -64,8 +85,9 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
         server_settings={
             "application_name": "wallet",
             "timezone": "UTC",
-            # A client that vanished inside a transaction must not hold its row locks for long.
-            "idle_in_transaction_session_timeout": "10s",
+            # A process that vanished or froze inside a transaction must not hold its row locks for longer than a batch
+            # may take.
+            "idle_in_transaction_session_timeout": "2s",
             "lock_timeout": f"{int(pool.lock_timeout_seconds * 1000)}ms",
             # A prepared statement's plan may date from when a table was empty and a scan of it was cheapest. It is kept
             # while the table grows, and every batch would read every key. All that is asked here has an index.
@@ -79,6 +101,12 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
         yield
     finally:
         await DB.close_connection_pool()
+
+
+async def renew_connections() -> None:
+    """Have every connection of the pool replaced before it is used again: its session is not what it should be."""
+    if DB.pool:
+        await DB.pool.expire_connections()
 
 
 async def _nothing_to_reset(_connection: Any) -> None:

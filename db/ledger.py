@@ -2,7 +2,8 @@
 Load wallets and keys, save what changed: the hot path's SQL, all of it.
 
 Every statement takes arrays: one order is the N=1 case of a batch. `load` locks, `save` writes, and the two can't be
-one statement, since what is written is decided in between, in Python, by the rules.
+one statement, since what is written is decided in between, in Python, by the rules. `load` waits for no row: a batch
+has the orders of many, and one row that somebody holds must not stop all of them.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -61,20 +62,32 @@ def _unnest(row: type[Struct]) -> str:
 
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
-# keys that point at a wallet. Ids are locked in order, so two batches can't wait for each other.
-_LOAD = numbered("""
+# keys that point at a wallet. A row that is skipped is there all the same, so it is read without a lock as well: else a
+# wallet that somebody holds would be taken for one that is not there.
+_LOAD = """
 WITH locked AS MATERIALIZED (
     SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at"
-    FROM "wallet" WHERE "id" = ANY({}::bigint[] || ARRAY(
-        SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY({}::text[])
-    )) AND "user" IS NOT NULL ORDER BY "id" FOR NO KEY UPDATE
+    FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
+        SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
+    )) AND "user" IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint", NULL::uuid AS "transaction"
+SELECT 'locked' AS "kind", *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint",
+    NULL::uuid AS "transaction"
 FROM locked
 UNION ALL
-SELECT NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, "id", "key", "fingerprint", "transaction"
-FROM "idempotency_key" WHERE "id" = ANY({}::uuid[])
-""")
+SELECT 'held', "id", NULL, "wallet_number", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
+    SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
+)) AND "user" IS NOT NULL AND "id" NOT IN (SELECT "id" FROM locked)
+UNION ALL
+SELECT 'key', NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, "id", "key", "fingerprint", "transaction"
+FROM "idempotency_key" WHERE "id" = ANY($3::uuid[])
+"""
+
+# In the order of their ids, so that two who wait can't wait for each other; and not for long, since they keep what they
+# have got of it while they wait for the rest.
+_WAIT_BRIEFLY = "SET LOCAL lock_timeout = '500ms'"
+_WAIT = 'SELECT FROM "wallet" WHERE "id" = ANY($1::bigint[]) ORDER BY "id" FOR NO KEY UPDATE'
 
 _FIND = numbered("""
 SELECT t.*, (
@@ -131,19 +144,29 @@ _LOG = numbered(
 )
 
 
-async def load(
-    wallet_ids: Collection[int], numbers: Collection[str], key_ids: Collection[UUID]
-) -> tuple[list[WalletRow], list[KeyRow]]:
-    """
-    Lock the wallets with these ids or numbers until the transaction ends, and read which of these keys are used.
+class Loaded(Struct, frozen=True):
+    """What a batch has locked and read."""
 
-    The keys are seen as of the statement's start, even after a wait for a lock: a key that another process has used
-    meanwhile is refused by its primary key when the batch is saved, and the batch runs again.
+    wallets: list[WalletRow]
+    keys: list[KeyRow]
+    held: dict[int, str]
+    """Wallets whose rows somebody else has locked, by their ids, with their numbers. Nothing is known of them."""
+
+
+async def load(wallet_ids: Collection[int], numbers: Collection[str], key_ids: Collection[UUID]) -> Loaded:
+    """
+    Lock those of the wallets with these ids or numbers that nobody holds, until the transaction ends, and read which of
+    these keys are used.
+
+    The keys are seen as of the statement's start: a key that another process uses meanwhile is refused by its primary
+    key when the batch is saved, and the batch runs again.
     """
     wallets: list[WalletRow] = []
     keys: list[KeyRow] = []
+    held: dict[int, str] = {}
     for row in await run(_LOAD, list(wallet_ids), list(numbers), list(key_ids)):
-        if row["key_id"] is None:
+        kind = row["kind"]
+        if kind == "locked":
             wallets.append(
                 WalletRow(
                     id=row["id"],
@@ -156,6 +179,8 @@ async def load(
                     frozen_at=row["frozen_at"],
                 )
             )
+        elif kind == "held":
+            held[row["id"]] = row["wallet_number"]
         else:
             keys.append(
                 KeyRow(
@@ -167,7 +192,18 @@ async def load(
                     balance_after=row["amount"],
                 )
             )
-    return wallets, keys
+    return Loaded(wallets, keys, held)
+
+
+async def wait_for(wallet_ids: Collection[int]) -> None:
+    """
+    Lock these wallets until the transaction ends, though others may hold them now.
+
+    Raises:
+        asyncpg.LockNotAvailableError: somebody has held one of them for half a second.
+    """
+    await run(_WAIT_BRIEFLY)
+    await run(_WAIT, list(wallet_ids))
 
 
 async def transactions(ids: Collection[UUID]) -> dict[UUID, TransactionRow]:

@@ -11,7 +11,7 @@ from typing import Any
 from asyncpg import Connection, Record
 from piccolo.engine.postgres import PostgresTransaction
 
-from db.engine import UNAVAILABLE, engine
+from db.engine import SPOILT, UNAVAILABLE, engine, renew_connections
 from db.errors import ReadableError
 
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
@@ -123,10 +123,15 @@ async def transaction(
                     await end()  # type: ignore[no-untyped-call]
         except UNAVAILABLE as lost:
             silent = isinstance(lost, TimeoutError)
+            if getattr(lost, "severity_en", "") == "ERROR":  # the session goes on: COMMIT was refused, not interrupted
+                raise
             if end == current.commit:
                 raise CommitInDoubt from lost
     except TimeoutError:
         silent = True
+        raise
+    except SPOILT:
+        await renew_connections()
         raise
     finally:
         engine().current_transaction.set(None)

@@ -32,8 +32,8 @@ _CHANNEL = "wallet:freed:"
 class Lease(Struct, frozen=True, kw_only=True):
     """Redis locks of wallets: how long they last, and what happens when a process can't get one."""
 
-    lease_seconds: float = 3.0
-    """After this time the lock of a killed process expires."""
+    lease_seconds: float = 2.0
+    """After this time the lock of a process that was killed or is frozen expires."""
     reservation_seconds: float = 0.1
     """How long a released wallet is reserved for the process that missed it."""
     retry_seconds: float = 0.02

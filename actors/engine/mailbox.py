@@ -8,7 +8,7 @@ never overtake each other. Whatever is bounded is counted in orders.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from msgspec import Struct
@@ -50,6 +50,12 @@ class Mail(Struct, eq=False, kw_only=True):
     bulk: Bulk | None = None  # where the orders are those of one
     row_ids: tuple[int, ...] = ()
     row_numbers: tuple[str, ...] = ()
+    in_doubt: bool = False
+    """A COMMIT of it was not answered: it is looked up under its wallets' locks before anything else is said of it."""
+    held: frozenset[int] = frozenset()
+    """The wallets for want of whose rows it was not carried out when it was last tried."""
+    missed: int = 0
+    """How many times that was so."""
 
     @property
     def key(self) -> IdempotencyKey | None:
@@ -156,25 +162,27 @@ class Mailboxes:
 
         Later mails of the same box go back too, so that none overtakes. Missed wallets stay busy until `free`d.
         """
-        kept: list[Mail] = []
-        returned: list[Mail] = []
-        stalled: set[int] = set()
-        for mail in batch:
-            if mail.wallet_ids[0] in stalled or not missed.isdisjoint(mail.wallet_ids):
-                stalled.add(mail.wallet_ids[0])
-                returned.append(mail)
-            else:
-                kept.append(mail)
-        for mail in reversed(returned):
-            wallet_id = mail.wallet_ids[0]
-            box = self._boxes.get(wallet_id)
-            if box is None:
-                box = self._boxes[wallet_id] = _Box()
-            box.appendleft(mail)
-            box.orders += len(mail.orders)
-            self.waiting += len(mail.orders)
-            self._ready[wallet_id] = None
+        kept, returned = split(batch, lambda mail: not missed.isdisjoint(mail.wallet_ids))
+        self._put_back(returned)
         return kept
+
+    def set_aside(self, mails: list[Mail]) -> set[int]:
+        """
+        Put mails of a batch back at the head of their boxes, each parked under a wallet whose row it found `held`.
+
+        Returns those of these wallets that were nobody's: they are busy until `free`d. One that is in a batch is freed
+        with that.
+        """
+        self._put_back(mails)
+        taken: set[int] = set()
+        for mail in reversed(mails):
+            if mail.held:  # else it stands behind one that has found a row held
+                under = min(mail.held)
+                self._ready.pop(mail.wallet_ids[0], None)
+                self._parked.setdefault(under, {})[mail.wallet_ids[0]] = None
+                taken |= mail.held - self._busy
+        self._busy |= taken
+        return taken
 
     def free(self, wallet_ids: Iterable[int]) -> None:
         """These wallets are nobody's any more: whoever was parked under them is ready."""
@@ -196,6 +204,17 @@ class Mailboxes:
             else:
                 del self._boxes[wallet_id]
 
+    def _put_back(self, mails: list[Mail]) -> None:
+        for mail in reversed(mails):
+            wallet_id = mail.wallet_ids[0]
+            box = self._boxes.get(wallet_id)
+            if box is None:
+                box = self._boxes[wallet_id] = _Box()
+            box.appendleft(mail)
+            box.orders += len(mail.orders)
+            self.waiting += len(mail.orders)
+            self._ready[wallet_id] = None
+
     def _pop(self, box: _Box) -> Mail:
         mail = box.popleft()
         box.orders -= len(mail.orders)
@@ -207,3 +226,17 @@ class Mailboxes:
             self._ready[wallet_id] = None
         elif box is not None:
             del self._boxes[wallet_id]
+
+
+def split(batch: list[Mail], has_to_wait: Callable[[Mail], bool]) -> tuple[list[Mail], list[Mail]]:
+    """The mails that go on, and those that wait, with all that is behind them in their boxes; both in order."""
+    going: list[Mail] = []
+    waiting: list[Mail] = []
+    stalled: set[int] = set()
+    for mail in batch:
+        if has_to_wait(mail) or mail.wallet_ids[0] in stalled:
+            stalled.add(mail.wallet_ids[0])
+            waiting.append(mail)
+        else:
+            going.append(mail)
+    return going, waiting

@@ -3,14 +3,14 @@ One batch against the database, and what happens when that fails.
 
     Phase    Round trips                                    What happens
     begin    1, at once with that for the Redis locks       a connection of the pool, BEGIN
-    load     1; +1 where keys were used, +1 for reversals   the wallets' rows are locked and read, in order of their ids
+    load     1; +1 where keys were used, +1 for reversals   the wallets' rows are locked and read; none is waited for
     rules    0; +1 where only refusals came of a free key   each mail's orders, in order, on one book
     save     1; none where nothing has changed              balances, transactions, entries, keys
              +1 each                                        messages, freezes, the log of staff
     commit   1; a rollback where nothing has changed        then every mail is answered, and not before
     doubt    +1 to +3, in load                              what an earlier COMMIT, its answer lost, has carried out
 
-As many for five hundred orders as for one. Every mail is answered before `settle` returns.
+As many for five hundred orders as for one. Every mail is answered before `settle` returns, or returned by it.
 """
 
 import asyncio
@@ -26,20 +26,27 @@ from asyncpg.exceptions import (
 )
 
 from actors.engine import signals
-from actors.engine.loading import keys_used, open_book
-from actors.engine.mailbox import Mail
+from actors.engine.loading import keys_used, lock, open_book
+from actors.engine.mailbox import Mail, split
+from actors.engine.seldom import Seldom
 from actors.engine.signals import Stage
 from actors.money import Rates
 from actors.orders import Receipt
-from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Overloaded, Refusal, TooLate
+from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, TooLate
 from actors.rules.apply import apply
 from actors.rules.book import Book
 from actors.rules.bulk import apply_all
 from db import ledger
 from db.engine import UNAVAILABLE
+from db.ledger import Loaded
 from db.transaction import Begun, CommitInDoubt, NothingToKeep, transaction
 
 log = logging.getLogger(__name__)
+_no_database = Seldom(log, "no database for %d orders: %s")
+
+
+class _StillHeld(Exception):
+    """A row was waited for, and somebody still holds it."""
 
 
 class _KeyUsedMeanwhile(Exception):
@@ -54,6 +61,8 @@ _OVERTAKEN = (
     InvalidCachedStatementError,
     _KeyUsedMeanwhile,
 )
+# A second attempt would only be as long: the database does not answer, or a table is locked by somebody else.
+_SILENCE = (TimeoutError, LockNotAvailableError)
 _ATTEMPTS_OVERTAKEN = 3
 _ATTEMPTS_UNAVAILABLE = 2
 _PAUSE_SECONDS = 0.1
@@ -70,17 +79,19 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
     patience_seconds: float,
     doubt_ends: float | None = None,
     begun: Begun | None = None,
+    wait_for: frozenset[int] = frozenset(),
     before_answers: Callable[[], None] = lambda: None,
-) -> None:
+) -> list[Mail]:
     """
-    Carry out a batch in one transaction and answer everyone.
+    Carry out a batch in one transaction and answer everyone but those it returns, in order: they are to be tried again.
 
+    - A row is held by somebody else: those who need it, and what is behind them in their boxes, are returned; their
+      `held` says which it was. The others go on in the same attempt. Only for the rows of `wait_for` is waited.
     - Overtaken by another process: it runs again.
-    - Connection lost before COMMIT: nothing has happened; it runs once more, then everyone is told so. Where the
-      database is silent, they are told at once.
+    - Connection lost before COMMIT, or a database that can't serve: nothing has happened; it runs once more, then
+      everyone is told so. Where the database is silent, or somebody has locked a whole table, they are told at once.
     - Connection lost during COMMIT: it is in doubt, and every later attempt first looks up what is there. Where that
       can't be had for `patience_seconds`, until `doubt_ends` on the event loop's clock, the outcome is called unknown.
-    - A row is held by somebody outside: the batch is halved until those who need it are alone, and told to come again.
     - An order's deadline has passed before an attempt: it is refused, and not carried out later.
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
 
@@ -89,74 +100,109 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
-    while mails := mails if doubt_ends else _in_time(mails, loop.time()):
+    while mails := _in_time(mails, loop.time()):
         culprit: Exception | None = None
         try:
-            outcomes = await _attempt(mails, rates, begun, in_doubt=doubt_ends is not None)
+            tried, outcomes, waiting = await _attempt(mails, rates, begun, wait_for)
+            if wait_for and not tried:  # no longer for those, but for others
+                wait_for = wait_for.union(*[mail.held for mail in waiting])
+                continue
             before_answers()
-            _answer(mails, outcomes)
-            return
+            _answer(tried, outcomes)
+            return waiting
+        except _StillHeld:
+            return mails
         except CommitInDoubt:
             log.warning("connection lost during COMMIT of %d orders: looking up how it ended", _count(mails))
-            doubt_ends = doubt_ends or loop.time() + patience_seconds
-        except LockNotAvailableError:
-            if not doubt_ends:
-                culprit = Overloaded("The wallet is busy. Nothing has happened. Try again in a moment.")
-        except UNAVAILABLE as error:
-            unavailable += 1
-            if not doubt_ends and (unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, TimeoutError)):
-                log.warning("no database for %d orders: %s", _count(mails), type(error).__name__)
-                _refuse(mails, DatabaseUnavailable)
-                return
         except _OVERTAKEN as error:
             overtaken += 1
-            culprit = error if overtaken >= _ATTEMPTS_OVERTAKEN else None
+            if overtaken >= _ATTEMPTS_OVERTAKEN:
+                culprit = error
+        except UNAVAILABLE as error:
+            unavailable += 1
+            if unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, _SILENCE):
+                mails = _refuse_certain(mails, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
-        if culprit:
-            await _halve(mails, culprit, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
-            return
-        if doubt_ends:
+        if isinstance(culprit, UNAVAILABLE):  # it concerns the whole database: half of the batch would fare no better
+            mails = _refuse_certain(mails, culprit)
+        elif culprit:
+            return await _halve(mails, culprit, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
+        if any(mail.in_doubt for mail in mails):
+            doubt_ends = doubt_ends or loop.time() + patience_seconds
             if loop.time() >= doubt_ends:
+                mails = _refuse_certain(mails, CommitInDoubt())
                 log.error("outcome of %d orders unknown: the database has not come back", _count(mails))
                 signals.in_doubt("unknown", _count(mails))
                 _refuse(mails, OutcomeUnknown)
-                return
+                return []
             await asyncio.sleep(_PAUSE_SECONDS)
+    return []
 
 
 async def _attempt(
-    mails: list[Mail], rates: Rates | None, begun: Begun | None, *, in_doubt: bool
-) -> list[list[Receipt | Refusal] | Refusal]:
-    """The batch in one transaction: what each mail came to, once it is committed."""
-    async with transaction(begun=begun, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)):
-        async with asyncio.timeout(_BATCH_SECONDS):
-            outcomes, done_before, changed = await _until_commit(mails, rates, in_doubt=in_doubt)
-        if not changed:
-            raise NothingToKeep
-    if in_doubt:
+    mails: list[Mail], rates: Rates | None, begun: Begun | None, wait_for: frozenset[int]
+) -> tuple[list[Mail], list[list[Receipt | Refusal] | Refusal], list[Mail]]:
+    """
+    The batch in one transaction: the mails that were tried, what each came to once it is committed, and those that have
+    to wait for a row.
+    """
+    tried: list[Mail] = []
+    try:
+        async with transaction(begun=begun, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)):
+            async with asyncio.timeout(_BATCH_SECONDS):
+                with Stage("load", mails):
+                    loaded = await _lock(mails, wait_for)
+                    tried, waiting = (
+                        split(mails, lambda mail: bool(_held(mail, loaded))) if loaded.held else (mails, [])
+                    )
+                    book = await open_book(tried, loaded, rates)
+                outcomes, done_before, changed = await _until_commit(tried, book)
+            if not changed:
+                raise NothingToKeep
+    except CommitInDoubt:
+        for mail in tried:
+            mail.in_doubt = True
+        raise
+    if doubtful := _count([mail for mail in tried if mail.in_doubt]):
         signals.in_doubt("committed", done_before)
-        signals.in_doubt("repeated", _count(mails) - done_before)
-    return outcomes
+        signals.in_doubt("repeated", doubtful - done_before)
+    if waiting:
+        signals.held(len(loaded.held))
+    for mail in waiting:
+        mail.held = _held(mail, loaded)
+        mail.missed += bool(mail.held)
+    return tried, outcomes, waiting
 
 
-async def _until_commit(
-    mails: list[Mail], rates: Rates | None, *, in_doubt: bool
-) -> tuple[list[list[Receipt | Refusal] | Refusal], int, bool]:
+async def _lock(mails: list[Mail], wait_for: frozenset[int]) -> Loaded:
+    """Raises `_StillHeld` where it waited in vain."""
+    if wait_for:
+        try:
+            await ledger.wait_for(wait_for)
+        except LockNotAvailableError:
+            raise _StillHeld from None
+    return await lock(mails)
+
+
+def _held(mail: Mail, loaded: Loaded) -> frozenset[int]:
+    """The wallets it needs whose rows somebody else has locked."""
+    needed = {*mail.wallet_ids, *mail.row_ids}
+    return frozenset(id for id, number in loaded.held.items() if id in needed or number in mail.row_numbers)
+
+
+async def _until_commit(mails: list[Mail], book: Book) -> tuple[list[list[Receipt | Refusal] | Refusal], int, bool]:
     """
     What each mail comes to, how many orders an earlier COMMIT, that was in doubt, had carried out, and whether there is
     anything to commit.
     """
-    done_before = 0
-    with Stage("load", mails):
-        book = await open_book(mails, rates, in_doubt=in_doubt)
-    if in_doubt:
-        done_before = sum(order.id in book.done or order.id in book.logged for mail in mails for order in mail.orders)
+    in_doubt = [order.id for mail in mails if mail.in_doubt for order in mail.orders]
+    done_before = sum(id in book.done or id in book.logged for id in in_doubt)
     with Stage("rules", mails):
         outcomes = [_apply(mail, book) for mail in mails]
     # One that is free and has led to nothing but refusals: was it free, or were they refused what happened already?
     free = [key.id for mail in mails if (key := mail.key) and key.id not in book.used_keys]
-    if free and await keys_used(free):
+    if await keys_used(free):
         raise _KeyUsedMeanwhile
     changed = bool(book.changes.wallets)
     if changed:
@@ -179,23 +225,37 @@ def _apply(mail: Mail, book: Book) -> list[Receipt | Refusal] | Refusal:
 
 async def _halve(
     mails: list[Mail], error: Exception, *, rates: Rates | None, patience_seconds: float, doubt_ends: float | None
-) -> None:
+) -> list[Mail]:
     """Settle the two halves of a failed batch, in order; a failed order that is alone gets the error."""
     if len(mails) == 1:
-        if not isinstance(error, Refusal):
-            log.error("order %s failed", mails[0].orders[0].id, exc_info=error)
+        log.error("order %s failed", mails[0].orders[0].id, exc_info=error)
         mails[0].refuse(error)
-        return
+        return []
+    waiting: list[Mail] = []
     middle = len(mails) // 2
     for half in (mails[:middle], mails[middle:]):
-        await settle(half, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
+        stalled = {mail.wallet_ids[0] for mail in waiting}
+        going, behind = split(half, lambda mail, stalled=stalled: mail.wallet_ids[0] in stalled)  # type: ignore[misc]
+        waiting += await settle(going, rates=rates, patience_seconds=patience_seconds, doubt_ends=doubt_ends)
+        waiting += behind
+    return waiting
 
 
 def _in_time(mails: list[Mail], now: float) -> list[Mail]:
-    late = [mail for mail in mails if mail.deadline <= now]
+    """Those that may still be carried out, and those in doubt, which may have been: that must be looked up."""
+    late = [mail for mail in mails if mail.deadline <= now and not mail.in_doubt]
     for mail in late:
         mail.refuse(TooLate())
-    return [mail for mail in mails if mail.deadline > now] if late else mails
+    return [mail for mail in mails if mail.deadline > now or mail.in_doubt] if late else mails
+
+
+def _refuse_certain(mails: list[Mail], error: Exception) -> list[Mail]:
+    """Tell those that certainly have not been carried out; the others are returned."""
+    certain = [mail for mail in mails if not mail.in_doubt]
+    if certain:
+        _no_database.warn(_count(certain), type(error).__name__)
+        _refuse(certain, DatabaseUnavailable)
+    return [mail for mail in mails if mail.in_doubt]
 
 
 def _answer(mails: list[Mail], outcomes: list[list[Receipt | Refusal] | Refusal]) -> None:

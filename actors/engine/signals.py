@@ -27,6 +27,7 @@ _STAGE = Histogram(
 )
 _WAITING = Gauge("wallet_mailbox_orders", "Orders that wait in mailboxes.", multiprocess_mode="livesum")
 _MISSED = Counter("wallet_wallets_missed", "Wallets that a batch needed and another process held.")
+_HELD = Counter("wallet_rows_held", "Wallets whose rows somebody else had locked when a batch needed them.")
 _IN_DOUBT = Counter("wallet_in_doubt_orders", "How orders ended whose COMMIT had lost its connection.", ["outcome"])
 _DEGRADED = Gauge("wallet_redis_degraded", "1 where no wallet is locked in Redis.", multiprocess_mode="livemax")
 
@@ -119,6 +120,11 @@ def degraded(redis_is_gone: bool) -> None:
 def missed(wallets: int) -> None:
     """So many wallets of a batch were held elsewhere."""
     _MISSED.inc(wallets)
+
+
+def held(wallets: int) -> None:
+    """So many wallets of a batch could not be had, since another session of the database had locked their rows."""
+    _HELD.inc(wallets)
 
 
 def in_doubt(outcome: InDoubt, orders: int) -> None:

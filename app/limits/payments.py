@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.seldom import Seldom
 from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
-from app.limits.seldom import Seldom
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import end
-from app.limits.seldom import Seldom
+from actors.engine.seldom import Seldom
 from app.limits.tallies import Tally
 
 log = logging.getLogger(__name__)

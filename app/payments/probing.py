@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.bank import Bank
+from actors.engine.seldom import Seldom
 from actors.orders import Bulk, Receipt, Transfer
 from actors.refusals import (
     AmountTooLarge,
@@ -26,7 +27,6 @@ from actors.refusals import (
 )
 from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
-from app.limits.seldom import Seldom
 from app.payments.paid_before import PaidBefore
 from db.tables import IdempotencyKey
 

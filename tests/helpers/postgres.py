@@ -43,7 +43,7 @@ async def connected_alone(database_url: str) -> AsyncIterator[asyncpg.Connection
 
 @asynccontextmanager
 async def row_held(database_url: str, *wallets: Purse) -> AsyncIterator[None]:
-    """Somebody else holds the rows of these wallets, so that a batch with one of them waits in its transaction."""
+    """Somebody else holds the rows of these wallets."""
     async with connected(database_url) as connection, connection.transaction():
         await connection.execute(
             'SELECT 1 FROM "wallet" WHERE "id" = ANY($1::bigint[]) FOR UPDATE', [wallet.id for wallet in wallets]
@@ -51,8 +51,26 @@ async def row_held(database_url: str, *wallets: Purse) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def held_up(database_url: str, *wallets: Purse) -> AsyncIterator[None]:
+    """A batch that changes one of these wallets waits in its transaction, with all its rows locked."""
+    async with connected(database_url) as connection:
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'hold_up')"):
+            await connection.execute(
+                """
+                CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN PERFORM pg_advisory_xact_lock_shared(NEW."id"); RETURN NEW; END $$;
+                CREATE TRIGGER hold_up BEFORE UPDATE ON "wallet" FOR EACH ROW EXECUTE FUNCTION hold_up()
+                """
+            )
+        async with connection.transaction():
+            for wallet in wallets:
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", wallet.id)
+            yield
+
+
 async def until_waiting(database_url: str, number: int = 1) -> None:
-    """Until so many statements wait for a row that somebody else holds."""
+    """Until so many statements wait for something that somebody else holds."""
     async with connected(database_url) as connection:
 
         async def waiting() -> bool:

@@ -14,10 +14,19 @@ from prometheus_client import REGISTRY
 from actors.bank import Limits
 from actors.orders import ChargeFee, Order, Receipt
 from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, TooLate, WalletNotFound
+from actors.rules.apply import fingerprint
 from db.engine import Pool, connection_pool
 from db.tables import Entry, IdempotencyKey, Message, Transaction
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts, stoppable
-from tests.helpers.postgres import assert_audit, assert_no_deadlock, connected, poison_amount, row_held, until_waiting
+from tests.helpers.postgres import (
+    assert_audit,
+    assert_no_deadlock,
+    connected,
+    held_up,
+    poison_amount,
+    row_held,
+    until_waiting,
+)
 from tests.helpers.purses import purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS
 
@@ -87,14 +96,23 @@ async def test_a_key_that_was_used_for_another_body_wallet_or_route_is_refused_a
 
 
 async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly_one(database: str) -> None:
-    """The second bank has read that the key is free, waits for its row, and is told by the index that it is used."""
-    async with banks(2, NOBODY_LISTENS) as (left, right):
-        (tenge,) = await purses(1, holding="50.00", bank=left)
+    """The bank has read that the key is free, and is told by the index that another process is just using it."""
+    async with banks(1, NOBODY_LISTENS) as (bank,), connected(database) as other:
+        (tenge,) = await purses(1, holding="50.00", bank=bank)
         dollars = await purse("USD", owner=tenge.owner)
-        async with row_held(database, dollars):
-            late = asyncio.create_task(right.perform(dollars.deposit("5.00", "k")))
+        used = tenge.withdraw("5.00", "k")
+        done = await bank.perform(tenge.withdraw("5.00"))
+        assert used.key
+        assert done.transaction
+        async with other.transaction():
+            await other.execute(
+                'INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")'
+                " VALUES ($1, $2, $3, $4, $5, $6)",
+                *(used.key.id, used.key.user_id, used.key.key, fingerprint(used)),
+                *(done.transaction.id, done.balance_after),
+            )
+            late = asyncio.create_task(bank.perform(dollars.deposit("5.00", "k")))
             await until_waiting(database)
-            await left.perform(tenge.withdraw("5.00", "k"))
         assert codes(await answers([late])) == {"idempotency_key_reused"}
         assert (await tenge.balance(), await dollars.balance()) == ("45.00", "0.00")
         assert await IdempotencyKey.count() == 1
@@ -177,7 +195,7 @@ async def test_what_has_waited_past_its_deadline_is_answered_so_and_never_carrie
 ) -> None:
     async with banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             first = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
             await until_waiting(database)
             late = await answers(
@@ -189,39 +207,134 @@ async def test_what_has_waited_past_its_deadline_is_answered_so_and_never_carrie
         assert (await alice.balance(), await bob.balance()) == ("99.00", "105.00")
 
 
+@pytest.mark.parametrize("redis", [True, False], ids=["locked", "degraded"])
 async def test_a_row_that_somebody_outside_holds_costs_only_those_who_need_it(
-    database_url: str, redis_url: str
+    database: str, redis_url: str, redis: bool
 ) -> None:
-    async with (
-        connection_pool(Pool(lock_timeout_seconds=0.05)),
-        banks(1, redis_url, Limits(deadline_seconds=60)) as (bank,),
-    ):
+    """They wait in their boxes, in order; a number that somebody holds is not one that nobody has."""
+    async with banks(1, redis_url if redis else NOBODY_LISTENS, Limits(deadline_seconds=60)) as (bank,):
         many = await purses(8, holding="10.00", bank=bank)
         alice, others = many[0], many[1:]
-        async with row_held(database_url, alice):
+        async with row_held(database, alice):
             orders: list[Order] = [alice.withdraw("1.00"), others[0].send("1.00", alice), alice.send("1.00", others[1])]
-            orders += [each.withdraw("1.00") for each in others]
-            came_to = await performed(bank, orders)
-            assert (len(receipts(came_to)), codes(came_to)) == (7, {"overloaded"})
-            assert [isinstance(answer, Receipt) for answer in came_to] == [False] * 3 + [True] * 7
+            waiting = [asyncio.create_task(bank.perform(order)) for order in orders]
+            waiting.append(asyncio.create_task(bank.perform(others[0].withdraw("0.50"))))  # behind what she sends
+            bulk = asyncio.create_task(bank.perform_all(others[1].send_all([("0.10", each) for each in many[2:4]] * 9)))
+            held = asyncio.create_task(bank.perform_all(others[2].send_all([("0.10", each) for each in many])))
+            for _ in range(20):
+                served = await performed(bank, [each.withdraw("0.10") for each in (*others[3:], *others[3:])])
+                assert len(receipts(served)) == 8
+            assert len(await bulk) == 18
+            assert not any(task.done() for task in (*waiting, held))
+        came_to = receipts(await answers(waiting))
+        assert [str(each.balance_after) for each in came_to] == ["9.00", "9.00", "9.00", "8.50"] or len(came_to) == 4
+        assert len(await held) == 8
+
+
+async def test_who_waits_for_a_held_row_is_told_so_when_the_time_is_over(database: str, redis_url: str) -> None:
+    async with banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        async with row_held(database, alice):
+            late = asyncio.gather(
+                bank.perform(alice.withdraw("1.00")), bank.perform(bob.send("1.00", alice)), return_exceptions=True
+            )
+            assert [type(answer) for answer in await late] == [TooLate, TooLate]
+            await bank.perform(bob.withdraw("1.00"))
         await bank.perform(alice.deposit("1.00"))
-        assert [await each.balance() for each in many] == ["11.00", *["9.00"] * 7]
-        await assert_audit()
+        assert (await alice.balance(), await bob.balance()) == ("11.00", "9.00")
 
 
 async def test_an_order_whose_deadline_passes_between_two_attempts_is_not_carried_out(
-    database_url: str, redis_url: str
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,), connected(database) as outside:
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        async with held_up(database, alice):
+            asked = asyncio.create_task(performed(bank, [alice.withdraw("1.00"), bob.withdraw("1.00")]))
+            await until_waiting(database)
+            await asyncio.sleep(2)
+            await outside.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            assert [type(answer) for answer in await asked] == [TooLate, TooLate]
+        assert (await alice.balance(), await bob.balance()) == ("10.00", "10.00")
+
+
+@pytest.mark.parametrize("table", ["wallet", "entry", "transaction", "idempotency_key"])
+async def test_while_somebody_has_locked_a_table_everybody_is_told_so_and_then_service_resumes(
+    database_url: str, redis_url: str, table: str
 ) -> None:
     async with (
-        connection_pool(Pool(lock_timeout_seconds=3)),
-        banks(1, redis_url, Limits(deadline_seconds=2)) as (bank,),
+        connection_pool(Pool(lock_timeout_seconds=0.1)),
+        banks(1, redis_url) as (bank,),
+        connected(database_url) as outside,
     ):
-        alice, bob = await purses(2, holding="10.00", bank=bank)
-        async with row_held(database_url, alice):  # for longer than it is waited for
-            came_to = await performed(bank, [alice.withdraw("1.00"), bob.withdraw("1.00")])
-        assert [type(answer) for answer in came_to] == [TooLate, TooLate]
-        assert (await alice.balance(), await bob.balance()) == ("10.00", "10.00")
+        many = await purses(8, holding="10.00", bank=bank)
+        async with outside.transaction():
+            await outside.execute(f'LOCK TABLE "{table}"')
+            came_to = await performed(bank, [each.withdraw("1.00", "k") for each in many])
+            assert [type(answer) for answer in came_to] == [DatabaseUnavailable] * 8
+        assert len(receipts(await performed(bank, [each.withdraw("1.00", "k") for each in many]))) == 8
         await assert_audit()
+
+
+CANNOT_SERVE = (
+    "25006",
+    "40001",
+    "40P01",
+    "53100",
+    "53200",
+    "53300",
+    "53400",
+    "55000",
+    "55P03",
+    "57014",
+    "58030",
+    "F0000",
+)
+
+
+@pytest.mark.parametrize("moment", ["INITIALLY IMMEDIATE", "INITIALLY DEFERRED"], ids=["save", "commit"])
+async def test_what_concerns_the_whole_database_is_told_to_all_at_once_and_is_no_doubt(
+    database: str, redis_url: str, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with banks(1, redis_url) as (bank,), connected(database) as outside:
+        many = await purses(8, holding="10.00", bank=bank)
+        for code in CANNOT_SERVE:
+            await outside.execute(
+                f"""
+                CREATE FUNCTION cannot_serve() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'cannot serve' USING ERRCODE = '{code}'; END $$;
+                CREATE CONSTRAINT TRIGGER cannot_serve AFTER INSERT ON "transaction" DEFERRABLE {moment}
+                FOR EACH ROW EXECUTE FUNCTION cannot_serve()
+                """
+            )
+            with caplog.at_level("ERROR"):
+                came_to = await performed(bank, [each.withdraw("1.00", code) for each in many])
+            assert [type(answer) for answer in came_to] == [DatabaseUnavailable] * 8, code
+            await outside.execute('DROP TRIGGER cannot_serve ON "transaction"; DROP FUNCTION cannot_serve()')
+            again = receipts(await performed(bank, [each.withdraw("0.10", code) for each in many]))
+            assert len(again) == 8
+            assert not any(receipt.replayed for receipt in again)
+    assert caplog.records == []
+
+
+async def test_sessions_that_were_read_only_do_not_stay_so(database: str, redis_url: str) -> None:
+    """After a switch-over: the database is writable again, and what was connected before would never learn of it."""
+    name = database.rsplit("/", 1)[1]
+    async with banks(1, redis_url) as (bank,), connected(database) as outside:
+        many = await purses(8, holding="10.00", bank=bank)
+        await outside.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        await outside.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for _ in range(3):
+            came_to = await performed(bank, [each.withdraw("1.00", "k") for each in many])
+            assert [type(answer) for answer in came_to] == [DatabaseUnavailable] * 8
+        await outside.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        assert len(receipts(await performed(bank, [each.withdraw("1.00", "k") for each in many]))) == 8
 
 
 @pytest.mark.parametrize("limits", [Limits(mailbox_max=5), Limits(wallet_mailbox_max=5)], ids=["process", "wallet"])
@@ -230,7 +343,7 @@ async def test_a_full_mailbox_refuses_at_once_and_works_on_what_it_has(
 ) -> None:
     async with banks(1, redis_url, limits) as (bank,):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00")))]
             await until_waiting(database)
             accepted += [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(5)]
@@ -246,7 +359,7 @@ async def test_a_full_mailbox_refuses_at_once_and_works_on_what_it_has(
 async def test_a_stopping_bank_answers_all_that_it_accepted_and_accepts_no_more(database: str, redis_url: str) -> None:
     async with stoppable(redis_url, Limits(batch_max=3)) as (bank, stop):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(20)]
             await until_waiting(database)
             stopping = asyncio.ensure_future(stop())
@@ -263,7 +376,7 @@ async def test_a_bank_that_must_stop_before_its_work_is_done_leaves_nobody_witho
 ) -> None:
     async with stoppable(redis_url, Limits(batch_max=3, drain_seconds=0.1)) as (bank, stop):
         (alice,) = await purses(1, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             accepted = [asyncio.create_task(bank.perform(alice.withdraw("1.00"))) for _ in range(10)]
             await until_waiting(database)
             await stop()
@@ -282,7 +395,7 @@ async def test_an_order_whose_asker_has_gone_is_carried_out_all_the_same_and_onl
 ) -> None:
     async with banks(1, redis_url) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             asked = [asyncio.create_task(bank.perform(alice.withdraw("1.00", f"k{n}"))) for n in range(10)]
             await until_waiting(database)
             for task in asked[::2]:

@@ -14,7 +14,7 @@ from actors.orders import Bulk, Receipt
 from actors.refusals import BulkRefused, IdempotencyKeyReused, Overloaded, Refusal
 from db.tables import Entry, IdempotencyKey, Transaction
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts
-from tests.helpers.postgres import assert_no_deadlock, poison_amount, row_held, until_waiting
+from tests.helpers.postgres import assert_no_deadlock, held_up, poison_amount, until_waiting
 from tests.helpers.purses import Purse, purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
@@ -101,7 +101,7 @@ async def test_a_bulk_larger_than_a_batch_goes_alone_and_in_its_turn(database: s
 async def test_a_full_mailbox_refuses_a_bulk_by_its_orders(database: str, redis_url: str) -> None:
     async with banks(1, redis_url, Limits(wallet_mailbox_max=10)) as (bank,):
         alice, bob = await purses(2, holding="100.00", bank=bank)
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             under_way = asyncio.create_task(bank.perform(alice.withdraw("1.00")))
             await until_waiting(database)
             accepted = asyncio.create_task(bank.perform_all(alice.send_all([("1.00", bob)] * 8)))
@@ -162,9 +162,9 @@ async def test_what_took_everything_is_not_refused_to_whoever_asked_at_the_same_
                 return [await bank.perform(alice.send("10.00", bob, "k"))]
             return await bank.perform_all(alice.send_all([("4.00", bob), ("6.00", bob)], "k"))
 
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             asked = [asyncio.create_task(ask(bank)) for bank in both]
-            await until_waiting(database, 2)
+            await until_waiting(database)
         one, other = await all_told(asked)
         assert ids(one) == ids(other)
         assert sorted(each.replayed for each in [*made(one), *made(other)]) == [False] * len(one) + [True] * len(one)
@@ -232,7 +232,7 @@ async def test_an_atomic_bulk_that_is_refused_leaves_the_rest_of_its_batch_as_it
         alice, bob = await purses(2, holding="10.00", bank=bank)
         await bank.perform(bob.send("1.00", alice))
         await bank.perform(alice.send("1.00", bob))  # both numbers are known now: nobody waits for them
-        async with row_held(database, bob):  # so that the next ones share a batch
+        async with held_up(database, bob):  # so that the next ones share a batch
             wait = asyncio.create_task(bank.perform(bob.deposit("1.00")))
             await until_waiting(database)
             before = asyncio.create_task(bank.perform(alice.send("4.00", bob)))

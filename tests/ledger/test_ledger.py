@@ -11,6 +11,7 @@ import pytest
 from asyncpg.exceptions import (
     CheckViolationError,
     IntegrityConstraintViolationError,
+    LockNotAvailableError,
     RestrictViolationError,
     UniqueViolationError,
 )
@@ -26,9 +27,9 @@ from db.currencies import CURRENCIES, SYSTEM_WALLET_IDS
 from db.engine import engine
 from db.rows import Changes, EntryRow, KeyRow, MessageRow, TransactionRow, WalletRow
 from db.tables import Entry, Message, Transaction, Wallet
-from db.transaction import transaction
+from db.transaction import NothingToKeep, transaction
 from tests.helpers.banks import banks
-from tests.helpers.postgres import connected, until_waiting
+from tests.helpers.postgres import connected, row_held, until_waiting
 from tests.helpers.purses import Purse, purse, purses
 
 NOW = datetime.now(UTC)
@@ -76,8 +77,8 @@ def posted(row: WalletRow, made: TransactionRow, entries: list[EntryRow], *keys:
 
 
 async def load(*wallets: Purse) -> dict[int, WalletRow]:
-    rows, _ = await ledger.load([wallet.id for wallet in wallets], [], [])
-    return {row.id: row for row in rows}
+    loaded = await ledger.load([wallet.id for wallet in wallets], [], [])
+    return {row.id: row for row in loaded.wallets}
 
 
 async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str) -> None:
@@ -90,9 +91,9 @@ async def test_what_a_book_has_changed_is_what_is_there_afterwards(database: str
         await ledger.save(changes)
     async with transaction():
         (key,) = changes.keys
-        rows, keys = await ledger.load([alice.id, 4711], [bob.number, "4711"], [key.id, uuid4()])
-        assert {row.id: row for row in rows} == book.wallets
-        assert keys == [key]
+        loaded = await ledger.load([alice.id, 4711], [bob.number, "4711"], [key.id, uuid4()])
+        assert {row.id: row for row in loaded.wallets} == book.wallets
+        assert (loaded.keys, loaded.held) == ([key], {})
         ids = [made.id for made in changes.transactions]
         assert await ledger.transactions([*ids, uuid4()]) == {made.id: made for made in changes.transactions}
     entries = await Entry.select().order_by(Entry.id)
@@ -137,7 +138,7 @@ async def test_every_field_of_a_transaction_is_kept_and_read_again(database: str
 
 async def test_system_wallets_are_never_locked_and_have_the_ids_that_the_book_knows(database: str) -> None:
     async with transaction():
-        assert await ledger.load(SYSTEM_WALLET_IDS.values(), [], []) == ([], [])
+        assert await ledger.load(SYSTEM_WALLET_IDS.values(), [], []) == ledger.Loaded([], [], {})
     rows = await Wallet.select().where(Wallet.system.is_not_null())
     assert {(row["system"], row["amount_currency"]): row["id"] for row in rows} == SYSTEM_WALLET_IDS
     for row in rows:
@@ -151,11 +152,22 @@ async def test_a_loaded_wallet_is_locked_until_the_end_and_is_then_read_anew(dat
         async with transaction():
             row = (await load(alice))[alice.id]
             waiting = asyncio.create_task(bank.perform(alice.withdraw("5.00")))
-            await until_waiting(database)
+            await until_waiting(database)  # beside the lane
             id = new_id()
             row.amount += 1
             await ledger.save(posted(row, movement(id, alice, "1.00"), legs(id, alice, "1.00", "6.00")))
         assert (await waiting).balance_after == Decimal("1.00")
+
+
+async def test_a_row_that_somebody_holds_is_told_from_one_that_is_not_there(database: str) -> None:
+    alice, bob, carol = [await purse() for _ in range(3)]
+    async with row_held(database, bob, carol), transaction():
+        loaded = await ledger.load([alice.id, bob.id, 4711], [bob.number, carol.number, "4711"], [])
+        assert [row.id for row in loaded.wallets] == [alice.id]
+        assert loaded.held == {bob.id: bob.number, carol.id: carol.number}
+        with pytest.raises(LockNotAvailableError):
+            await ledger.wait_for([alice.id, bob.id])
+        raise NothingToKeep
 
 
 async def test_find_tells_what_is_there_with_the_balance_it_left_and_nothing_else(database: str) -> None:

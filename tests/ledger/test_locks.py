@@ -21,7 +21,7 @@ from app.proof.cable import cable
 from db.servers.embedded import embedded_servers
 from db.servers.process import Server
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, receipts
-from tests.helpers.postgres import row_held, until_waiting
+from tests.helpers.postgres import held_up, until_waiting
 from tests.helpers.purses import purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
@@ -251,11 +251,12 @@ async def test_the_rows_keep_money_right_where_redis_forgets_its_locks(database:
     async with banks(2, redis_url) as both, Redis.from_url(redis_url) as redis:
         (alice,) = await purses(1, holding="100.00", bank=both[0])
         bob = await purse()
-        async with row_held(database, alice):
+        async with held_up(database, alice):
             asked = [asyncio.create_task(both[n % 2].perform(alice.send("60.00", bob))) for n in range(2)]
-            for waiting in (1, 2):
-                await until_waiting(database, waiting)
+            await until_waiting(database)
+            for _ in range(20):
                 await redis.flushall()
+                await asyncio.sleep(0.01)
         assert len(receipts(await answers(asked))) == 1
         assert (await alice.balance(), await bob.balance()) == ("40.00", "60.00")
 

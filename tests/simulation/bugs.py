@@ -1,16 +1,20 @@
 """Bugs that our code does not have, one at a time: a simulation that finds none of them would be worth nothing."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
+from actors import bank
 from actors.engine import loading, locks, mailbox, settlement
 from actors.engine.mailbox import Mail
 from actors.engine.redis_connection import Script
 from actors.orders import Order, Receipt
 from actors.rules import apply
 from actors.rules.book import Book
+from db import ledger
 from tests.simulation.redis_client import Subscription
 
 Bug = Callable[[], AbstractContextManager[Any]]
@@ -34,13 +38,14 @@ def wake_ups_before_the_answer_are_lost() -> AbstractContextManager[Any]:
 
 def later_mail_overtakes_what_is_given_back() -> AbstractContextManager[Any]:
     """Where one mail of a wallet has to wait, those behind it in the same batch do not."""
-    give_back = mailbox.Mailboxes.give_back
 
-    def overtaking(self: mailbox.Mailboxes, batch: list[Mail], missed: set[int]) -> list[Mail]:
-        give_back(self, [mail for mail in batch if not missed.isdisjoint(mail.wallet_ids)], missed)
-        return [mail for mail in batch if missed.isdisjoint(mail.wallet_ids)]
+    def overtaking(batch: list[Mail], has_to_wait: Callable[[Mail], bool]) -> tuple[list[Mail], list[Mail]]:
+        return [mail for mail in batch if not has_to_wait(mail)], [mail for mail in batch if has_to_wait(mail)]
 
-    return patch.object(mailbox.Mailboxes, "give_back", overtaking)
+    with ExitStack() as stack:
+        for module in (mailbox, settlement):
+            stack.enter_context(patch.object(module, "split", overtaking))
+        return stack.pop_all()
 
 
 def who_is_parked_is_forgotten() -> AbstractContextManager[Any]:
@@ -57,10 +62,39 @@ def who_is_parked_is_forgotten() -> AbstractContextManager[Any]:
 def doubt_is_not_looked_up() -> AbstractContextManager[Any]:
     """After a COMMIT without an answer the batch is just carried out once more."""
 
-    async def careless(mails: Any, rates: Any, *, in_doubt: bool) -> Book:
-        return await loading.open_book(mails, rates, in_doubt=False)
+    async def careless(mails: list[Mail], *arguments: Any) -> Book:
+        for mail in mails:
+            mail.in_doubt = False
+        return await loading.open_book(mails, *arguments)
 
     return patch.object(settlement, "open_book", careless)
+
+
+def doubt_is_forgotten_in_the_mailbox() -> AbstractContextManager[Any]:
+    """What was in doubt finds a row held, and is carried out like new when it is tried again."""
+    set_aside = mailbox.Mailboxes.set_aside
+
+    def careless(self: mailbox.Mailboxes, mails: list[Mail]) -> set[int]:
+        for mail in mails:
+            mail.in_doubt = False
+        return set_aside(self, mails)
+
+    return patch.object(mailbox.Mailboxes, "set_aside", careless)
+
+
+def who_is_held_is_taken_for_not_there() -> AbstractContextManager[Any]:
+    """A row that was skipped counts as one that does not exist."""
+
+    async def careless(mails: list[Mail]) -> ledger.Loaded:
+        loaded = await loading.lock(mails)
+        return replace(loaded, held={})
+
+    return patch.object(settlement, "lock", careless)
+
+
+def nobody_waits_in_the_queue_of_the_database() -> AbstractContextManager[Any]:
+    """Who finds a row held only ever looks again whether it is free."""
+    return patch.object(bank, "_BESIDE_AFTER", 1_000_000)
 
 
 def anybody_s_lock_is_released() -> AbstractContextManager[Any]:
@@ -109,6 +143,8 @@ BUGS: list[Bug] = [
     later_mail_overtakes_what_is_given_back,
     who_is_parked_is_forgotten,
     doubt_is_not_looked_up,
+    doubt_is_forgotten_in_the_mailbox,
+    who_is_held_is_taken_for_not_there,
     anybody_s_lock_is_released,
     deadlines_are_not_looked_at,
     keys_are_not_looked_up,

@@ -94,7 +94,7 @@ def row_held(town: Town) -> None:
     async def hold() -> None:
         try:
             await database.locks.take(session, wallet_id)
-            await asyncio.sleep(town.world.between(0.01, 3.0))
+            await asyncio.sleep(town.world.between(0.01, town.world.chance.choice([0.5, 3.0, 15.0])))
         except Exception as error:  # noqa: BLE001 - it did not get it
             town.world.note(repr(error))
         database.end(session)

@@ -20,7 +20,7 @@ from tests.simulation.tables import Changes, Tables, frozen, saved
 from tests.simulation.weather import Weather
 from tests.simulation.world import World
 
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 2.0
 """A session that does nothing for so long inside a transaction is ended."""
 
 
@@ -59,6 +59,8 @@ class Database:
             "BEGIN": self._begin,
             "ROLLBACK": self._rollback,
             ledger._LOAD: self._load,
+            ledger._WAIT_BRIEFLY: self._nothing,
+            ledger._WAIT: self._wait,
             ledger._SAVE: self._save,
             ledger._TRANSACTIONS: self._transactions,
             ledger._ORIGINALS: self._originals,
@@ -156,9 +158,16 @@ class Database:
         tables = self.tables
         known = [tables.key(id) for id in keys if id in tables.keys]  # as of the statement's start
         wanted = {*ids, *(tables.ids[number] for number in numbers if number in tables.ids)} & tables.wallets.keys()
-        for id in sorted(wanted):
+        ours = {id for id in wanted if self.locks.take_if_free(session, id)}
+        return [*(tables.wallet(id) for id in ours), *(tables.held(id) for id in wanted - ours), *known]
+
+    async def _nothing(self, session: Session) -> list[dict[str, Any]]:
+        return []
+
+    async def _wait(self, session: Session, ids: list[int]) -> list[dict[str, Any]]:
+        for id in sorted(ids):
             await self._take(session, id)
-        return [*(tables.wallet(id) for id in sorted(wanted)), *known]
+        return []
 
     async def _save(self, session: Session, *arrays: Any) -> list[dict[str, Any]]:
         changes = saved(arrays)

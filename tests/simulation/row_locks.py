@@ -8,7 +8,7 @@ from asyncpg.exceptions import DeadlockDetectedError, LockNotAvailableError
 
 from tests.simulation.lock_server import lose
 
-LOCK_TIMEOUT_SECONDS = 1.0
+LOCK_TIMEOUT_SECONDS = 0.5
 
 
 class RowLocks:
@@ -24,7 +24,7 @@ class RowLocks:
         Hold it until `release`.
 
         Raises:
-            LockNotAvailableError: somebody else has held it for a second.
+            LockNotAvailableError: somebody else has held it for half a second.
             DeadlockDetectedError: whoever holds it waits for this holder.
         """
         if self.held.setdefault(resource, holder) is holder:
@@ -44,6 +44,10 @@ class RowLocks:
                 raise LockNotAvailableError("canceling statement due to lock timeout") from None
         finally:
             self._waits_for.pop(id(holder), None)
+
+    def take_if_free(self, holder: object, resource: Hashable) -> bool:
+        """Hold it until `release`, unless somebody else does: `SKIP LOCKED`."""
+        return self.held.setdefault(resource, holder) is holder
 
     def release(self, holder: object, gone: Exception) -> None:
         """Let go of all; where the holder waits for more, `gone` is what it is told."""

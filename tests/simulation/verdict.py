@@ -184,6 +184,7 @@ def _rest(town: Town) -> Iterator[str]:
             "busy": boxes._busy,
             "parked": boxes._parked,
             "elsewhere": branch.bank._elsewhere,
+            "beside": branch.bank._beside,
             "retries": locks._retries,
             "asked": locks._asked,
             "woken": locks._woken,

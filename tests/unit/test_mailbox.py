@@ -30,10 +30,10 @@ class Nobody:
         raise AssertionError("a mailbox answers nobody")
 
 
-def mail(number: int, *wallet_ids: int, deadline: float = 1e9, orders: int = 1) -> Mail:
+def mail(number: int, *wallet_ids: int, deadline: float = 1e9, orders: int = 1, row_ids: tuple[int, ...] = ()) -> Mail:
     """A mail that can be told from others by the id of its first order."""
     order = Deposit(id=UUID(int=number), caller_id=UUID(int=0), wallet_id=wallet_ids[0], amount=Decimal(1))
-    return Mail(orders=(order,) * orders, wallet_ids=wallet_ids, reply=Nobody(), deadline=deadline)
+    return Mail(orders=(order,) * orders, wallet_ids=wallet_ids, reply=Nobody(), deadline=deadline, row_ids=row_ids)
 
 
 def count(mails: Iterable[Mail]) -> int:
@@ -59,16 +59,18 @@ class Post(RuleBasedStateMachine):
         acting=st.sampled_from(WALLETS),
         others=st.lists(st.sampled_from([None, *WALLETS]), min_size=1, max_size=4),
         orders=st.sampled_from([1, 1, 1, 2, 3, 7]),
+        by_its_row=st.booleans(),
     )
-    def put(self, acting: int, others: list[int | None], orders: int) -> None:
+    def put(self, acting: int, others: list[int | None], orders: int, by_its_row: bool) -> None:
         for other in others:
-            self._put(acting, other, orders)
+            self._put(acting, other, orders, by_its_row=by_its_row)
 
-    def _put(self, acting: int, other: int | None, orders: int) -> None:
+    def _put(self, acting: int, other: int | None, orders: int, *, by_its_row: bool) -> None:
         self.now += 1
         self.number += 1
-        wallet_ids = (acting,) if other is None else (acting, other)
-        new = mail(self.number, *wallet_ids, deadline=self.now + DEADLINE_TICKS, orders=orders)
+        wallet_ids = (acting,) if other is None or by_its_row else (acting, other)
+        row_ids = (other,) if other is not None and by_its_row else ()
+        new = mail(self.number, *wallet_ids, deadline=self.now + DEADLINE_TICKS, orders=orders, row_ids=row_ids)
         before, of_wallet = self._count(), count(self.waiting[acting])
         crowded = before and before + orders > self.boxes.total_max
         if crowded or (of_wallet and of_wallet + orders > self.boxes.per_wallet_max):
@@ -92,7 +94,7 @@ class Post(RuleBasedStateMachine):
         assert mine.isdisjoint(held), "no wallet is in two batches at once"
         for each in batch:
             assert each is self.waiting[each.wallet_ids[0]].pop(0), "a wallet's own mails never overtake each other"
-        free = [box[0] for box in self.waiting.values() if box and held.isdisjoint(box[0].wallet_ids)]
+        free = [box[0] for box in self.waiting.values() if box and held.isdisjoint({*box[0].wallet_ids, *box[0].held})]
         if free and count(batch) < most:
             longest = max(len(first.orders) for first in free)
             assert count(batch) + longest > most, "mail stays only where its wallets are held, or there is no room"
@@ -118,6 +120,26 @@ class Post(RuleBasedStateMachine):
             self.waiting[each.wallet_ids[0]].insert(0, each)
         self.elsewhere |= missed
         self.batches[place] = (kept, mine - missed)
+
+    @precondition(lambda self: self.batches)
+    @rule(which=st.integers(0), rows=st.sets(st.sampled_from(WALLETS), min_size=1, max_size=2))
+    def find_rows_held(self, which: int, rows: set[int]) -> None:
+        """Another session of the database holds some of a batch's rows; the others of the batch are settled."""
+        batch, mine = self.batches.pop(which % len(self.batches))
+        back: list[Mail] = []
+        for each in batch:
+            each.held = frozenset(rows.intersection((*each.wallet_ids, *each.row_ids)))
+            if each.held or any(earlier.wallet_ids[0] == each.wallet_ids[0] for earlier in back):
+                back.append(each)
+            else:
+                self.over.append(each)
+        held = {id for each in back for id in each.held}
+        free = held - self._held() - mine
+        assert self.boxes.set_aside(back) == free
+        for each in reversed(back):
+            self.waiting[each.wallet_ids[0]].insert(0, each)
+        self.elsewhere |= free | held & mine
+        self.boxes.free(mine - held)
 
     @precondition(lambda self: self.batches)
     @rule(which=st.integers(0))
