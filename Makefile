@@ -16,7 +16,7 @@ serve: install ## Run everything on http://127.0.0.1:8000 (PORT= changes the por
 	@exec $(BIN)/wallet serve --port $(PORT)
 
 test: install ## Run all tests (ARGS= for pytest)
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 check: install ## Check format, lint, types, imports and missing migrations
 	@.ci/check

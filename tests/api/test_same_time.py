@@ -20,11 +20,16 @@ ROUNDS = 40
 Ask = Callable[[int], Awaitable[httpx.Response]]
 
 
-@pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["mail", "mail and SMS"])
+GATEWAY = "http://127.0.0.1:9"
+with_and_without_sms = pytest.mark.parametrize("settings", ["", GATEWAY], ids=["mail", "mail and SMS"], indirect=True)
+with_sms = pytest.mark.parametrize("settings", [GATEWAY], ids=["mail and SMS"], indirect=True)
+
+
+@pytest.fixture
 def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     """Nothing is limited."""
     unlimited = RateLimits(**dict.fromkeys(RateLimits.__struct_fields__, 0))
-    return replace(settings, limits=unlimited, sms=SmsGateway(url=request.param))
+    return replace(settings, limits=unlimited, sms=SmsGateway(url=getattr(request, "param", "")))
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ async def test_the_right_password_of_somebody_who_is_blocked(client: httpx.Async
     )
 
 
+@with_and_without_sms
 @pytest.mark.parametrize(
     "taken",
     [
@@ -93,6 +99,7 @@ async def test_registering_with_what_is_taken(
     await assert_takes_as_long(lambda turn: register(100 + turn, **taken), lambda turn: register(200 + turn))
 
 
+@with_sms
 @pytest.mark.parametrize("by", ["email", "phone_number"])
 @pytest.mark.parametrize("who", ["ann", "bob"])
 async def test_resetting_the_password_of_somebody(
