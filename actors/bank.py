@@ -259,6 +259,7 @@ class Bank:
                     begun=begun,
                     wait_for=wait_for,
                     before_answers=let_go,
+                    on_silence=self._refuse_all,
                 )
             if batch:
                 ours -= self._try_again(batch, ours)
@@ -274,6 +275,11 @@ class Bank:
             self._free(ours)
             let_go()
             await begun.end()
+
+    def _refuse_all(self) -> None:
+        """Tell all who wait that the database is silent: each batch would wait for it as long as the one before."""
+        for mail in self._mailboxes.taken_out(lambda mail: not mail.in_doubt):
+            mail.refuse(DatabaseUnavailable())
 
     def _try_again(self, mails: list[Mail], ours: set[int]) -> set[int]:
         """

@@ -19,7 +19,7 @@ from db.servers.process import die_with
 
 BENCHMARKS = ("transfers", "latency", "hot", "bulk", "mixed", "processes", "fees", "scale")
 # Those that run only when asked for.
-BESIDES = ("handover", "outages")
+BESIDES = ("handover", "held", "outages")
 
 
 @click.command(context_settings=SETTINGS)

@@ -95,7 +95,7 @@ class Stage:
         self.errors: list[str] = []
         self.answered = 0
         self.recorded = 0
-        self._holders = place.folder / "holders.tsv"
+        self.holders = place.folder / "holders.tsv"
         self._pgbench = Baseline(place.database_url)
         self._parts: dict[str, int] = {}
         self._counted = Batches()
@@ -113,7 +113,7 @@ class Stage:
 
     def know_everybody(self) -> None:
         """Let all wallets that there are now take part."""
-        self.wallets = write_holders(self._holders, self.secret)
+        self.wallets = write_holders(self.holders, self.secret)
 
     @contextmanager
     def beside_baseline(self) -> Iterator[None]:
@@ -162,7 +162,7 @@ class Stage:
         return Load(
             host=served.host,
             port=served.port,
-            holders=case.holders or self._holders,
+            holders=case.holders or self.holders,
             connections=case.connections,
             seconds=seconds,
             shape=case.shape,

@@ -194,10 +194,14 @@ class Mailboxes:
 
     def expired(self, now: float) -> Iterator[Mail]:
         """Take out the mails whose deadline has passed: they will not be carried out any more."""
+        return self.taken_out(lambda mail: mail.deadline <= now)
+
+    def taken_out(self, has_to_go: Callable[[Mail], bool]) -> Iterator[Mail]:
+        """Take out, from the head of each box, the mails that have to go."""
         for wallet_id, box in list(self._boxes.items()):
-            if box[0].deadline > now:
+            if not has_to_go(box[0]):
                 continue
-            while box and box[0].deadline <= now:
+            while box and has_to_go(box[0]):
                 yield self._pop(box)
             if box:  # its next mail may not need the wallet that it is parked under
                 self._ready[wallet_id] = None

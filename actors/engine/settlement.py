@@ -81,6 +81,7 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
     begun: Begun | None = None,
     wait_for: frozenset[int] = frozenset(),
     before_answers: Callable[[], None] = lambda: None,
+    on_silence: Callable[[], None] = lambda: None,
 ) -> list[Mail]:
     """
     Carry out a batch in one transaction and answer everyone but those it returns, in order: they are to be tried again.
@@ -96,7 +97,8 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
     - Anything else: one order is poisoned. The batch is halved until that one is alone, and fails alone.
 
     The orders of one mail stay together in all of this. The first attempt uses the transaction that is `begun` already.
-    `before_answers` is called where the whole batch has been committed, which is nearly always.
+    `before_answers` is called where the whole batch has been committed, which is nearly always; `on_silence` where the
+    next batch would wait as long, and in vain.
     """
     loop = asyncio.get_running_loop()
     overtaken = unavailable = 0
@@ -122,6 +124,8 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
             unavailable += 1
             if unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, _SILENCE):
                 mails = _refuse_certain(mails, error)
+            if isinstance(error, _SILENCE) and not _of_one_id(error):
+                on_silence()
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
         if isinstance(culprit, UNAVAILABLE):  # it concerns the whole database: half of the batch would fare no better
@@ -247,6 +251,11 @@ def _in_time(mails: list[Mail], now: float) -> list[Mail]:
     for mail in late:
         mail.refuse(TooLate())
     return [mail for mail in mails if mail.deadline > now or mail.in_doubt] if late else mails
+
+
+def _of_one_id(error: BaseException) -> bool:
+    """Whether it waited for another transaction that has written the same id, and nobody else would wait for that."""
+    return "inserting index tuple" in (getattr(error, "context", None) or "")
 
 
 def _refuse_certain(mails: list[Mail], error: Exception) -> list[Mail]:

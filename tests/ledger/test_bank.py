@@ -27,7 +27,7 @@ from tests.helpers.postgres import (
     row_held,
     until_waiting,
 )
-from tests.helpers.purses import purse, purses
+from tests.helpers.purses import Purse, purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS
 
 
@@ -116,6 +116,79 @@ async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly
         assert codes(await answers([late])) == {"idempotency_key_reused"}
         assert (await tenge.balance(), await dollars.balance()) == ("45.00", "0.00")
         assert await IdempotencyKey.count() == 1
+
+
+async def test_a_key_that_somebody_is_about_to_use_is_waited_for_by_its_batch_alone(
+    database_url: str, redis_url: str
+) -> None:
+    async with (
+        connection_pool(Pool(lock_timeout_seconds=0.3)),
+        banks(1, redis_url) as (bank,),
+        connected(database_url) as other,
+    ):
+        alice, bob = await purses(2, holding="50.00", bank=bank)
+        order = alice.withdraw("5.00", "k")
+        done = await bank.perform(alice.withdraw("5.00"))
+        assert order.key
+        assert done.transaction
+        async with other.transaction():
+            await other.execute(
+                'INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")'
+                " VALUES ($1, $2, $3, $4, $5, $6)",
+                *(order.key.id, order.key.user_id, order.key.key, fingerprint(order)),
+                *(done.transaction.id, done.balance_after),
+            )
+            late = asyncio.create_task(bank.perform(order))
+            await until_waiting(database_url)
+            assert isinstance(await bank.perform(bob.withdraw("1.00")), Receipt)
+            assert [type(answer) for answer in await answers([late])] == [DatabaseUnavailable]
+        assert (await bank.perform(order)).replayed
+        await assert_audit()
+
+
+async def test_a_bulk_that_pays_wallets_which_others_use_all_the_time_is_made(database: str) -> None:
+    """Where Redis is gone two banks meet at rows: whoever only looks whether all are free could look for ever."""
+    async with banks(2, NOBODY_LISTENS, Limits(deadline_seconds=60)) as (left, right):
+        payer, *many = await purses(60, holding="1000.00", bank=left)
+        over = False
+
+        async def use(mine: Purse, to: Purse) -> None:
+            while not over:
+                await right.perform(mine.send("0.01", to))
+
+        using = [asyncio.create_task(use(*pair)) for pair in zip(many, many[1:] + many[:1], strict=True)]
+        for _ in range(5):
+            assert len(await left.perform_all(payer.send_all([("0.01", each) for each in many] * 5))) == 59 * 5
+        over = True
+        await asyncio.gather(*using)
+    await assert_no_deadlock(database)
+
+
+async def test_who_needs_a_row_that_is_handed_from_one_to_the_next_stands_in_the_queue_too(
+    database: str, redis_url: str
+) -> None:
+    """It is free at no moment, so whoever only looks whether it is will never have it."""
+    async with banks(1, redis_url) as (bank,):
+        alice, bob = await purses(2, holding="10.00", bank=bank)
+        over = False
+
+        async def hold_again_and_again() -> None:
+            async with connected(database) as connection:
+                while not over:
+                    async with connection.transaction():
+                        await connection.execute('SELECT FROM "wallet" WHERE "id" = $1 FOR UPDATE', alice.id)
+                        await connection.execute("SELECT pg_sleep(0.02)")
+
+        holding = [asyncio.create_task(hold_again_and_again()) for _ in range(4)]
+        await until_waiting(database, 3)
+        try:
+            orders: list[Order] = []
+            for _ in range(3):
+                orders += [alice.withdraw("1.00"), bob.send("1.00", alice), alice.send("1.00", bob)]
+            assert len(receipts(await performed(bank, orders))) == 9
+        finally:
+            over = True
+            await asyncio.gather(*holding)
 
 
 async def test_keys_that_race_across_wallets_move_money_in_exactly_one(database: str, redis_url: str) -> None:
