@@ -24,12 +24,14 @@ _TELL_SECONDS = 10.0
 
 
 class Endured(Struct, frozen=True, kw_only=True):
-    """One kind of fault: how often, and how long until somebody was served again."""
+    """One kind of fault: how often, and how long until somebody was served again, once it was mended."""
 
     fault: str
     times: int
     median_seconds: float | None
     longest_seconds: float | None
+    nobody_served_seconds: float
+    """The longest time in which nobody at all was served, from its beginning on."""
 
 
 class Proof(Struct, kw_only=True):
@@ -105,11 +107,12 @@ async def prove(*, minutes: float, seed: int, processes: int, clients: int) -> P
 
 def told(proof: Proof) -> str:
     """The proof as text."""
-    lines = [f"{'fault':44} {'times':>6} {'median s':>9} {'longest s':>10}"]
+    lines = [f"{'fault':44} {'times':>6} {'median s':>9} {'longest s':>10} {'nobody served s':>16}"]
     for each in proof.endured:
         times = (each.median_seconds, each.longest_seconds)
         median, longest = ("" if seconds is None else f"{seconds:.2f}" for seconds in times)
-        lines.append(f"{each.fault:44} {each.times:6} {median:>9} {longest:>10}")
+        nobody = f"{each.nobody_served_seconds:.2f}"
+        lines.append(f"{each.fault:44} {each.times:6} {median:>9} {longest:>10} {nobody:>16}")
     refused = ", ".join(f"{number} {code}" for code, number in sorted(proof.refused.items())) or "none"
     lines += [
         "",
@@ -186,4 +189,5 @@ def _endured(name: str, recoveries: list[Recovery]) -> Endured:
         times=len(recoveries),
         median_seconds=round(statistics.median(known), 3) if known else None,
         longest_seconds=round(max(known), 3) if known else None,
+        nobody_served_seconds=round(max(each.nobody_served_seconds for each in recoveries), 3),
     )

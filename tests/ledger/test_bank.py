@@ -168,7 +168,7 @@ async def test_who_needs_a_row_that_is_handed_from_one_to_the_next_stands_in_the
     database: str, redis_url: str
 ) -> None:
     """It is free at no moment, so whoever only looks whether it is will never have it."""
-    async with banks(1, redis_url) as (bank,):
+    async with banks(1, redis_url, Limits(deadline_seconds=10)) as (bank,):
         alice, bob = await purses(2, holding="10.00", bank=bank)
         over = False
 
