@@ -250,7 +250,8 @@ class Bank:
                 self.locks.retry_soon(missed)
                 batch = self._mailboxes.give_back(batch, missed)
             if batch:
-                left_mailbox.taken([mail for mail in batch if not mail.missed], self.limits.deadline_seconds)
+                if fresh := [mail for mail in batch if not mail.missed]:
+                    left_mailbox.taken(fresh, self.limits.deadline_seconds)
                 # Whoever waits for a hot wallet in another process need not wait for our answers to be sent as well.
                 batch = await settle(
                     batch,

@@ -124,7 +124,7 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
             unavailable += 1
             if unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, _SILENCE):
                 mails = _refuse_certain(mails, error)
-            if isinstance(error, _SILENCE) and not _of_one_id(error):
+            if isinstance(error, _SILENCE) and not _of_one_row(error):
                 on_silence()
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
@@ -253,9 +253,9 @@ def _in_time(mails: list[Mail], now: float) -> list[Mail]:
     return [mail for mail in mails if mail.deadline > now or mail.in_doubt] if late else mails
 
 
-def _of_one_id(error: BaseException) -> bool:
-    """Whether it waited for another transaction that has written the same id, and nobody else would wait for that."""
-    return "inserting index tuple" in (getattr(error, "context", None) or "")
+def _of_one_row(error: BaseException) -> bool:
+    """Whether it waited for a row or an id that another transaction is writing: nobody else would wait for that."""
+    return " tuple (" in (getattr(error, "context", None) or "")
 
 
 def _refuse_certain(mails: list[Mail], error: Exception) -> list[Mail]:
