@@ -298,7 +298,8 @@ class Bank:
         elsewhere = self._mailboxes.set_aside(back) | (held & ours) - kept
         if elsewhere:
             self._elsewhere |= elsewhere
-            pause = min(_PAUSE_SECONDS * 2 ** max(mail.missed for mail in back), _PAUSE_MAX_SECONDS)
+            times = min(max(mail.missed for mail in back), 10)
+            pause = min(_PAUSE_SECONDS * 2**times, _PAUSE_MAX_SECONDS)
             asyncio.get_running_loop().call_later(pause, self._freed_elsewhere, elsewhere)
         return (kept | elsewhere) & ours
 
