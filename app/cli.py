@@ -111,7 +111,7 @@ def rates(accept: bool) -> None:
     from app.commands.output import json_line
 
     fetched = asyncio.run(get_rates(settings, accept=accept))
-    if refused := fetched.outcome in ("failed", "rejected"):
+    if refused := not fetched.succeeded:
         click.echo(f"The rates were not taken: {fetched.reason}", err=True)
     click.echo(json_line(fetched))
     sys.exit(1 if refused and not fetched.snapshot_in_use else 0)

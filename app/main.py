@@ -37,6 +37,7 @@ from app.people.images.serving import media_route
 from app.people.passwords.change import PasswordChange, PasswordChangeController
 from app.people.passwords.hashing import Passwords
 from app.people.passwords.reset import PasswordReset, PasswordResetController
+from app.people.phone_types import types_from
 from app.people.profiles import ProfileController, Profiles
 from app.people.registration import RegistrationController, Registrations
 from app.people.sessions import SessionsController
@@ -75,13 +76,13 @@ def create_app(settings: Settings) -> Litestar:
     traces = tracing(settings.otlp_endpoint)
     banking = Banking(settings, redis, on_road=traces.on_road if traces else None)
     health_checks = HealthChecks(redis, banking.board)
-    tokens = Tokens(settings.secret, settings.tokens)
+    tokens = Tokens(settings.secret, settings.tokens, others=settings.other_secrets)
     revocations = Revocations(tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
     profiles = Profiles(images)
     passwords = Passwords()
-    codes = Codes(redis, settings.secret)
+    codes = Codes(redis, settings.secret, others=settings.other_secrets)
     staff_threads = Threads("staff password", count=1, waiting_max=8)
     limiter = RateLimiter(counting, settings.limits, per_address=production)
     payment_limits = PaymentLimits(counting, settings.limits.payments_per_user)
@@ -189,6 +190,7 @@ def _with_passwords(
             limiter=limiter,
             outbox=outbox,
             phone_region=region,
+            phone_types=types_from(settings.phone_types),
             development=settings.development,
         ),
         "sign_in": SignIn(tokens=tokens, passwords=passwords, limiter=limiter, phone_region=region),

@@ -16,6 +16,7 @@ from app.auth.tokens import Lifetimes
 from app.environment import SettingsError
 from app.limits.requests import RateLimits
 from app.logs.setup import LogStyle
+from app.people.phone_types import USUAL, types_from
 from app.server.sockets import Http
 from tasks.settings import DEVELOPMENT_SECRET, WorkerSettings
 
@@ -44,6 +45,8 @@ class Settings(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     """The URL at which clients reach the API, without a trailing slash."""
     phone_region: str = "KZ"
     """The country (ISO 3166) of phone numbers without a country code."""
+    phone_types: str = USUAL
+    """Comma-separated kinds of phone numbers that may register; docs/operations.md lists all."""
     otlp_endpoint: str = ""
     """Send traces to this OpenTelemetry collector over HTTP, such as http://collector:4318. Unset: no traces."""
     tokens: Lifetimes = Lifetimes()
@@ -91,6 +94,10 @@ def load_settings(
         raise SettingsError(
             f"WALLET_PHONE_REGION must be a country's two letters, such as KZ, not {settings.phone_region!r}."
         )
+    try:
+        types_from(settings.phone_types)
+    except ValueError as error:
+        raise SettingsError(f"WALLET_PHONE_TYPES: {error}") from None
     if not settings.development:
         _refuse_in_production(settings, environ)
     return settings
@@ -154,12 +161,7 @@ def _is_weak(secret: str) -> bool:
 
 
 def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> None:
-    if settings.secret == DEVELOPMENT_SECRET:
-        raise SettingsError("WALLET_SECRET is missing: production needs a random one of at least 32 bytes of its own.")
-    if _is_weak(settings.secret):
-        raise SettingsError("WALLET_SECRET is too weak for production: make it at least 32 random bytes.")
-    if settings.tokens.retired_secret and _is_weak(settings.tokens.retired_secret):
-        raise SettingsError("WALLET_TOKENS_RETIRED_SECRET is too weak: whoever has it signs in as anybody. Unset it.")
+    _refuse_weak_secrets(settings)
     if not settings.smtp.host:
         raise SettingsError("WALLET_SMTP_HOST is missing: production needs a mail server to send codes through.")
     if settings.smtp.username and settings.smtp.tls == "none" and settings.smtp.host not in _OWN_HOSTS:
@@ -175,3 +177,16 @@ def _refuse_in_production(settings: Settings, environ: Mapping[str, str]) -> Non
     for name in DEBUGGING:
         if environ.get(name, "0") not in ("", "0"):
             raise SettingsError(f"{name} is set: production runs without debugging. Unset it.")
+
+
+def _refuse_weak_secrets(settings: Settings) -> None:
+    if settings.secret == DEVELOPMENT_SECRET:
+        raise SettingsError("WALLET_SECRET is missing: production needs a random one of at least 32 bytes of its own.")
+    if _is_weak(settings.secret):
+        raise SettingsError("WALLET_SECRET is too weak for production: make it at least 32 random bytes.")
+    for name, secret in (
+        ("WALLET_RETIRED_SECRET", settings.retired_secret),
+        ("WALLET_COMING_SECRET", settings.coming_secret),
+    ):
+        if secret and _is_weak(secret):
+            raise SettingsError(f"{name} is too weak: whoever has it signs in as anybody. Unset it.")

@@ -196,7 +196,8 @@ class Message(Table, tablename="message"):
 
     `event` makes it one row an event. `recipient` is null where the user's own address is meant. A code is never in
     `params`: it waits, sealed, in `sealed` and is erased when the message is out or given up. `request_id` is the
-    `X-Request-ID` of the request that it is owed by, where it is one.
+    `X-Request-ID` of the request that it is owed by, where it is one. `given_up_for` is why it will not be sent:
+    `recipient` (it can't be reached), `expired` (a code) or `attempts` (all have failed).
     """
 
     id = UUID(primary_key=True, default=UUID4())
@@ -213,6 +214,8 @@ class Message(Table, tablename="message"):
     sent_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz(default=TimestamptzNow())
     request_id = Varchar(length=64, null=True, default=None)
+    given_up_at = Timestamptz(null=True, default=None)
+    given_up_for = Varchar(length=16, null=True, default=None)
 
 
 class AuditResult(Table, tablename="audit_result"):

@@ -13,7 +13,7 @@ from saq import Job, Status
 from saq_board.store import FINISHED, Store
 
 from tasks.job_log import did_something
-from tasks.messages.outbox import DELIVER
+from tasks.messages.outbox import DELIVERIES
 
 # Of each outcome; the oldest are forgotten first.
 KEPT_MAX = 1_000
@@ -36,7 +36,7 @@ async def keep(store: Store, job: Job) -> None:
         await store.record(_trimmed(job), KEPT_MAX)
         return
     began_at = job.started or job.queued
-    routine = job.status == Status.COMPLETE and (job.function == DELIVER or not did_something(job.result))
+    routine = job.status == Status.COMPLETE and (job.function in DELIVERIES.values() or not did_something(job.result))
     key = f"{job.key}:{'last' if routine else began_at}"
     await store.record(_trimmed(job, key=key, meta={**job.meta, "cron": job.function}), KEPT_MAX)
     last = {"last_enqueued": began_at, "last_key": key}

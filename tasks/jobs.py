@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,14 @@ from tasks.fees import charge_due_fees
 from tasks.messages.delivery import Delivery
 from tasks.rates.api import RatesSource
 from tasks.rates.board import RateBoard
-from tasks.rates.fetching import fetch_rates
-from tasks.rates.store import cached
+from tasks.rates.fetching import RatesFetched, fetch_rates
+from tasks.rates.store import ASK_AGAIN_AFTER, cached
 from tasks.sweep import told
 from tasks.upkeep import audit_and_keep, clean_up
 
 # A job that has not said for so long that it is alive is dead, and SAQ's sweep may start it again.
 JOB_SILENCE_SECONDS = 10
 TOUCH_SECONDS = 2.0
-
-# The source publishes once a day and its open endpoint wants to be asked about once an hour. After a failure the next
-# run, minutes later, tries again.
-ASK_AGAIN_AFTER = timedelta(minutes=55)
 
 _log = logging.getLogger(__name__)
 
@@ -63,23 +59,50 @@ def tools_of(ctx: Context) -> Tools:
 
 
 async def deliver(ctx: Context) -> dict[str, Any]:
-    """Send the messages that are due."""
+    """Send the emails that are due."""
     async with _alive(ctx):
-        return _plain(await tools_of(ctx).delivery.run(ctx["worker"].event))
+        return _plain(await tools_of(ctx).delivery.run(ctx["worker"].event, channels=["email"]))
+
+
+async def deliver_sms(ctx: Context) -> dict[str, Any]:
+    """Send the SMS that are due. A job of its own: it does not wait for a mail server that is silent."""
+    async with _alive(ctx):
+        return _plain(await tools_of(ctx).delivery.run(ctx["worker"].event, channels=["sms"]))
+
+
+class NoFreshRates(Exception):
+    """The rate source has not confirmed the rates for too long. The sentence says why, and never holds the API key."""
 
 
 async def refresh_rates(ctx: Context) -> dict[str, Any] | None:
-    """Fetch exchange rates, unless that was done within the hour."""
-    return await refresh_rates_if_old(tools_of(ctx))
+    """
+    Fetch exchange rates, unless that was done within the hour.
+
+    Raises:
+        NoFreshRates: this failed, and has failed for longer than a period of the job. So it is a failed job for the
+            dashboard, and not a completed one with a sad result. In development the snapshot serves, and it is none.
+    """
+    tools, job = tools_of(ctx), ctx["job"]
+    fetched = await refresh_rates_if_old(tools)
+    if fetched is None or fetched.succeeded or fetched.snapshot_in_use:
+        return _plain(fetched) if fetched else None
+    known = None
+    with suppress(RedisError, OSError):
+        known = await cached(tools.redis)
+    if known and not known.is_overdue(datetime.now(UTC)):
+        return _plain(fetched)
+    job.retries = job.attempts  # asking again at once helps nobody; the next run will ask
+    last = f"last confirmed at {known.asked_at:%Y-%m-%d %H:%M} UTC" if known else "none are known"
+    raise NoFreshRates(f"{fetched.reason} The rates in use: {last}.")
 
 
-async def refresh_rates_if_old(tools: Tools) -> dict[str, Any] | None:
-    """The same for a worker that has just started and has no job for it yet."""
+async def refresh_rates_if_old(tools: Tools) -> RatesFetched | None:
+    """The same for a worker that has just started and has no job for it yet; None where it was done within the hour."""
     with suppress(RedisError, OSError):
         known = await cached(tools.redis)
         if known and not known.is_snapshot and known.asked_at > datetime.now(UTC) - ASK_AGAIN_AFTER:
             return None
-    return _plain(await fetch_rates(tools.redis, tools.rates, development=tools.development))
+    return await fetch_rates(tools.redis, tools.rates, development=tools.development)
 
 
 async def charge_fees(ctx: Context) -> dict[str, Any]:
@@ -109,6 +132,7 @@ async def forget_old(ctx: Context) -> dict[str, Any]:
 # moment for a lost one. Long jobs have no timeout but a heartbeat.
 CRON_JOBS: list[CronJob[Context]] = [
     CronJob(deliver, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),
+    CronJob(deliver_sms, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),
     CronJob(refresh_rates, cron="*/5 * * * *", timeout=60, retries=3),
     CronJob(charge_fees, cron="*/5 * * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3),
     CronJob(prove_ledger, cron="10 2 * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=86_400),

@@ -27,3 +27,22 @@ async def request(method: str, url: str, *, seconds: float, **options: Any) -> A
         client.stream(method, url, **options) as answer,
     ):
         yield answer
+
+
+class TooLong(Exception):
+    """An answer has more bytes than it can need."""
+
+
+async def body(answer: httpx.Response, most: int) -> bytes:
+    """
+    All of an answer, as it came over the wire: what is compressed unasked is not unpacked, since it may be a bomb.
+
+    Raises:
+        TooLong: there are more than `most` bytes.
+    """
+    read = b""
+    async for part in answer.aiter_raw():
+        read += part
+        if len(read) > most:
+            raise TooLong
+    return read

@@ -25,7 +25,11 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     environment: Literal["development", "production"] = "development"
     """`development` catches mail and shows it at /dev/mailbox/; `production` requires a mail server and a secret."""
     secret: str = DEVELOPMENT_SECRET
-    """Signs tokens. In production at least 32 random bytes, the same in every process."""
+    """Signs tokens and seals codes. In production at least 32 random bytes, the same in every process."""
+    coming_secret: str = ""
+    """The next secret: what other processes sign and seal with it is accepted. For the first roll of a rotation."""
+    retired_secret: str = ""
+    """The last secret, accepted likewise. From the second roll of a rotation until its refresh tokens have expired."""
     media_folder: str = "media"
     """The folder for profile images."""
     pool: Pool = Pool()
@@ -35,6 +39,11 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sms: SmsGateway = SmsGateway()
     rates: RatesSource = RatesSource()
     metrics: Metrics = Metrics()
+
+    @property
+    def other_secrets(self) -> list[str]:
+        """The secrets besides the present one that are accepted: during a rotation others sign and seal with them."""
+        return [secret for secret in (self.coming_secret, self.retired_secret) if secret]
 
     @property
     def development(self) -> bool:

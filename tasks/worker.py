@@ -57,7 +57,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         if settings.development:
             await _publish_first_rates(tools)
         await stack.enter_async_context(in_background(partial(_beat, tools.redis)))
-        first_work = asyncio.create_task(_first_work(tools, queue), context=Variables())
+        first_work = asyncio.create_task(_first_work(tools, queue, sms=bool(settings.sms.url)), context=Variables())
         stack.push_async_callback(end, [first_work])
         worker = DrainingWorker(
             queue,
@@ -113,7 +113,7 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
             redis=redis,
             bank=banking.bank,
             board=banking.board,
-            delivery=Delivery(settings.secret, smtp, settings.sms),
+            delivery=Delivery(settings.secret, smtp, settings.sms, other_secrets=settings.other_secrets),
             rates=settings.rates,
             media_folder=Path(settings.media_folder),
             development=settings.development,
@@ -159,9 +159,9 @@ async def _publish_first_rates(tools: Tools) -> None:
         _log.warning("The bundled exchange rates could not be published (%s).", type(error).__name__)
 
 
-async def _first_work(tools: Tools, queue: RedisQueue) -> None:
+async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
     """What should not wait for the clock after a start."""
-    await hasten_delivery(queue)
+    await hasten_delivery(queue, sms=sms)
     try:
         await refresh_rates_if_old(tools)
     except UNAVAILABLE as error:

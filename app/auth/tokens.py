@@ -28,12 +28,11 @@ _CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
 
 class Lifetimes(Struct, frozen=True, kw_only=True):
-    """Lifetimes of tokens, and the previous secret, whose tokens are still accepted."""
+    """Lifetimes of tokens."""
 
     access_seconds: int = 15 * 60
     refresh_seconds: int = 14 * 24 * 3600
     reuse_grace_seconds: int = 10
-    retired_secret: str = ""
 
 
 class NotAuthenticated(Refusal):
@@ -100,12 +99,11 @@ class Tokens:
     Which sessions have been revoked, `app/auth/revocations.py` tells it.
     """
 
-    def __init__(self, secret: str, lifetimes: Lifetimes) -> None:
+    def __init__(self, secret: str, lifetimes: Lifetimes, *, others: Iterable[str] = ()) -> None:
+        """`others` are the secrets besides `secret` whose tokens are read too."""
         self.lifetimes = lifetimes
-        self._key_id, key = _signing_key(secret)
-        self._keys = {self._key_id: key}
-        if lifetimes.retired_secret:
-            self._keys.setdefault(*_signing_key(lifetimes.retired_secret))
+        self._key_id, _ = _signing_key(secret)
+        self._keys = dict(_signing_key(each) for each in (secret, *others))
         # By the whole header value, oldest first. A verified token is the only thing that gets in here.
         self._remembered: dict[bytes, tuple[Caller, int]] = {}
         # Where to find those of a session, so that revoking one does not look through all.

@@ -8,7 +8,7 @@ import hmac
 import logging
 import secrets
 from asyncio import Semaphore, timeout
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
@@ -31,18 +31,21 @@ TURNS_MAX = 20
 Purpose = Literal["registration", "password", "reset"]
 
 # One key, so one slot of a cluster, and Redis runs a script alone: of any number of parallel guesses five are compared.
-# A guess without the code for the phone, or with one that nobody was sent, is no guess: it answers 0.
+# A guess without the code for the phone, or with one that nobody was sent, is no guess: it answers 0. One guess has a
+# digest for each secret that counts, since another process may have opened the session under another.
 _REDEEM = """
 local kept = redis.call('HMGET', KEYS[1], 'digest', 'phone')
 if not kept[1] then return false end
-if (kept[2] or '0') ~= ARGV[3] then return 0 end
+if (kept[2] or '0') ~= ARGV[2] then return 0 end
 local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
-if kept[1] == ARGV[1] then
-    local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PEXPIRETIME', KEYS[1])}
-    redis.call('DEL', KEYS[1])
-    return found
+for digest = 3, #ARGV do
+    if kept[1] == ARGV[digest] then
+        local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PEXPIRETIME', KEYS[1])}
+        redis.call('DEL', KEYS[1])
+        return found
+    end
 end
-if tries >= tonumber(ARGV[2]) then redis.call('DEL', KEYS[1]) end
+if tries >= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return false
 """
 
@@ -78,16 +81,17 @@ class Codes:
     Every method raises `RedisError` or `TimeoutError` where Redis does not answer within five seconds.
     """
 
-    def __init__(self, redis: Redis, secret: str) -> None:
+    def __init__(self, redis: Redis, secret: str, *, others: Iterable[str] = ()) -> None:
+        """`others` are the secrets besides `secret` under which other processes may open sessions."""
         self._redis = redis
-        self._key = hmac.digest(secret.encode(), b"wallet one-time codes", "sha256")
+        self._keys = [hmac.digest(each.encode(), b"wallet one-time codes", "sha256") for each in (secret, *others)]
         self._redeem = redis.register_script(_REDEEM)
         self._turns = Semaphore(TURNS_MAX)
 
     async def open(self, purpose: Purpose, pending: bytes, *, owner: UUID | None = None) -> tuple[AwaitedCode, str]:
         """A new session that keeps `pending` until its code is given, and that code."""
         session_id, code = uuid4(), _digits()
-        await self._keep(_key(purpose, session_id, owner), self._digest(session_id, code), pending, phone=False)
+        await self._keep(_key(purpose, session_id, owner), self._digests(session_id, code)[0], pending, phone=False)
         return AwaitedCode(session_id=session_id, expires_in=CODE_SECONDS), code
 
     async def open_registration(
@@ -99,7 +103,7 @@ class Codes:
         Where it is not redeemable, no codes redeem it; in all else it is like any other, and keeping it costs the same.
         """
         session_id, code, phone_code = uuid4(), _digits(), _digits() if sms else None
-        digest = self._digest(session_id, code, phone_code) if redeemable else secrets.token_hex(32)
+        digest = self._digests(session_id, code, phone_code)[0] if redeemable else secrets.token_hex(32)
         await self._keep(_key("registration", session_id, None), digest, pending, phone=sms)
         channels: list[Literal["email", "sms"]] = ["email", "sms"] if sms else ["email"]
         return AwaitedCodes(session_id=session_id, expires_in=CODE_SECONDS, channels=channels), code, phone_code
@@ -126,10 +130,10 @@ class Codes:
                 it waits for one was settled when it was opened. No try is lost.
         """
         by_phone = bool(phone_code and phone_code.strip())
-        digest = self._digest(session_id, code, phone_code if by_phone else None)
+        digests = self._digests(session_id, code, phone_code if by_phone else None)
         key = _key(purpose, session_id, owner)
         async with timeout(STORE_SECONDS), self._turns:
-            found = await self._redeem(keys=[key], args=[digest, TRIES_MAX, int(by_phone)])
+            found = await self._redeem(keys=[key], args=[TRIES_MAX, int(by_phone), *digests])
         if found == 0:
             message = "No code was sent by SMS. Leave it out." if by_phone else "Give the code that was sent by SMS."
             raise ValidationFailed(FieldError(field="phone_code", message=message))
@@ -140,7 +144,7 @@ class Codes:
             yield pending if isinstance(pending, bytes) else pending.encode()
         except BaseException as failure:
             if not isinstance(failure, Refusal) or isinstance(failure, ValidationFailed) or failure.status >= 500:
-                kept = {"digest": digest, "phone": int(by_phone), "pending": pending, "tries": int(tries) - 1}
+                kept = {"digest": digests[0], "phone": int(by_phone), "pending": pending, "tries": int(tries) - 1}
                 await self._put_back(key, kept, int(expires_at_ms))
             raise
 
@@ -160,10 +164,10 @@ class Codes:
                 return
         log.warning("a one-time code could not be put back: Redis does not answer")
 
-    def _digest(self, session_id: UUID, code: str, phone_code: str | None = None) -> str:
+    def _digests(self, session_id: UUID, code: str, phone_code: str | None = None) -> list[str]:
         # One digest of both: they are compared as one, and nobody can tell which was wrong.
         text = code if phone_code is None else f"{code}\0{phone_code}"
-        return hmac.digest(self._key, session_id.bytes + text.encode(), "sha256").hex()
+        return [hmac.digest(key, session_id.bytes + text.encode(), "sha256").hex() for key in self._keys]
 
 
 def _digits() -> str:

@@ -1,10 +1,13 @@
 """Email addresses and phone numbers, in the one form in which they are stored and compared."""
 
+from collections.abc import Collection
+
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 from actors.refusals import FieldError
 from app.http.problems import ValidationFailed
+from app.people.phone_types import phone_type
 
 _PHONE_TEXT_MAX = 40
 
@@ -28,16 +31,19 @@ def email_address(text: str, *, development: bool) -> str:
     return (address.ascii_email or address.normalized).lower()
 
 
-def phone_number(text: str, *, region: str) -> str:
+def phone_number(text: str, *, region: str, types: Collection[str]) -> str:
     """
     The number as E.164; without a leading + it is read as one of `region` (ISO 3166, two letters).
 
     Raises:
-        ValidationFailed: no such number can be in use.
+        ValidationFailed: no such number can be in use, or it is of none of these types (`app/people/phone_types.py`).
     """
     number = _parse(text, region)
     if not phonenumbers.is_valid_number(number):
         raise _not_a_phone_number()
+    if phone_type(number) not in types:
+        message = "Numbers of this kind can't register, such as premium-rate or shared-cost ones. Give a mobile number."
+        raise ValidationFailed(FieldError(field="phone_number", message=message))
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

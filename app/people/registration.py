@@ -85,6 +85,7 @@ class Registrations(Struct, frozen=True, kw_only=True):
     limiter: RateLimiter
     outbox: Outbox
     phone_region: str
+    phone_types: frozenset[str]
     development: bool
 
     async def start(self, *, email: str, phone: str, password: str, visitor: Visitor) -> AwaitedCodes:
@@ -96,7 +97,7 @@ class Registrations(Struct, frozen=True, kw_only=True):
         the SMS of a phone, learns from them only what is their own.
         """
         email = email_address(email, development=self.development)
-        phone = phone_number(phone, region=self.phone_region)
+        phone = phone_number(phone, region=self.phone_region, types=self.phone_types)
         await self.passwords.checked(
             check_new_password, password, field="password", email=email, phone_number=phone, region=self.phone_region
         )

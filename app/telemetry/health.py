@@ -130,6 +130,9 @@ class HealthChecks:
         if rates.valid_until <= now:
             detail = f"The last rates are too old, conversions are refused: {source}."
             return Observation(status="down", detail=detail, since=rates.valid_until)
+        if since := self.board.overdue_since():
+            detail = f"Not confirmed since {since:%Y-%m-%d %H:%M} UTC; conversions still use them: {source}."
+            return Observation(status="degraded", detail=detail, since=since)
         return Observation(status="ok", detail=source)
 
     async def _worker(self) -> Observation:

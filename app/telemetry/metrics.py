@@ -5,8 +5,9 @@ import hmac
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -23,6 +24,8 @@ from db.audit import age, last_result
 from db.engine import UNAVAILABLE
 from db.tables import Message
 from tasks.heartbeat import heartbeat_age
+from tasks.messages.delivery import CHANNELS, Reason
+from tasks.messages.templates import CODE_TEMPLATES
 from tasks.sweep import Sweep, last_sweep
 
 # Whoever asks more often gets the last answer again: a fresh answer costs a few queries.
@@ -33,8 +36,18 @@ SWEEP_ALIVE = timedelta(seconds=30)
 _BACKLOG = """
 SELECT count(*) FILTER (WHERE next_attempt_at <= now()) AS due,
     count(*) FILTER (WHERE next_attempt_at > now()) AS later,
-    greatest(0, extract(epoch FROM now() - min(next_attempt_at)))::float AS oldest
+    greatest(0, extract(epoch FROM now() - min(next_attempt_at)))::float AS oldest,
+    extract(epoch FROM now() - min(created_at) FILTER (WHERE sealed IS NOT NULL AND channel = 'email'))::float AS email,
+    extract(epoch FROM now() - min(created_at) FILTER (WHERE sealed IS NOT NULL AND channel = 'sms'))::float AS sms
 FROM message WHERE next_attempt_at IS NOT NULL
+"""
+# A message is given up a day after it was written, or later where no worker was there.
+_GIVEN_UP = """
+SELECT channel, CASE WHEN template = ANY({}::text[]) THEN 'code' ELSE 'letter' END AS kind, given_up_for AS reason,
+    count(*) AS messages
+FROM message WHERE next_attempt_at IS NULL AND sent_at IS NULL
+    AND created_at > now() - interval '7 days' AND given_up_at > now() - interval '1 hour'
+GROUP BY 1, 2, 3
 """
 
 Family = GaugeMetricFamily
@@ -89,10 +102,21 @@ class World:
     async def _mail(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):
             (row,) = await Message.raw(_BACKLOG)
+            given_up = await Message.raw(_GIVEN_UP, list(CODE_TEMPLATES))
         backlog = Family("wallet_mail_backlog", "Messages to be sent: due, or to be tried later.", labels=["state"])
         for state in ("due", "later"):
             backlog.add_metric([state], row[state])
-        return [backlog, _gauge("wallet_mail_oldest_due_seconds", "For how long the oldest was due.", row["oldest"])]
+        waiting = Family("wallet_code_oldest_seconds", "Since the oldest code that is not out yet.", labels=["channel"])
+        for channel in CHANNELS:
+            waiting.add_metric([channel], max(row[channel] or 0.0, 0.0))
+        lost = Family(
+            "wallet_mail_given_up", "Messages given up in the last hour.", labels=["channel", "kind", "reason"]
+        )
+        counted = {(each["channel"], each["kind"], each["reason"]): each["messages"] for each in given_up}
+        for labels in product(CHANNELS, ("code", "letter"), get_args(Reason)):
+            lost.add_metric(labels, counted.get(labels, 0))
+        oldest = _gauge("wallet_mail_oldest_due_seconds", "For how long the oldest was due.", row["oldest"])
+        return [backlog, oldest, waiting, lost]
 
     async def _audit(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):

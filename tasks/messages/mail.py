@@ -14,7 +14,21 @@ from tasks.messages.templates import Letter
 
 SEND_SECONDS = 15.0
 
-_ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
+# An enhanced status code (RFC 3463) begins the text (RFC 2034); qmail and its kin put it behind, as `(#5.7.1)`.
+_ENHANCED = re.compile(r"(?:\A\s*|\(#)([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
+
+# The codes that speak of the recipient and of nothing else: no such mailbox or domain, moved, disabled. Not among them
+# are 5.1.0 and 5.2.0, which say nothing certain (Postfix and Exchange give them for senders), and 5.2.2, which is a
+# full mailbox to some and the sender's quota to others, and passes either way.
+_RECIPIENT = {"5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.6", "5.1.10", "5.2.1", "5.2.3"}
+# Without an enhanced code: what RFC 5321 (4.2.3) and RFC 7504 have for mailboxes and domains. Not 552, which RFC 5321
+# (4.5.3.1.10) wants to be taken for temporary, and not 554, which refuses relaying as often as anything else.
+_RECIPIENT_WITHOUT = {550, 551, 553, 556}
+# Old servers refuse *us* with the same codes, in words.
+_ABOUT_US = re.compile(
+    r"relay|sender|auth|log ?in|password|quota|rate|limit|credit|policy|spam|block|client|access|deny|denied|prohibit",
+    re.IGNORECASE,
+)
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
@@ -35,7 +49,7 @@ class NotSent(Exception):
     """
     The message is not out. The sentence is short and safe to store: it never quotes the server or the message.
 
-    `permanent` means that this message will be refused again; otherwise it is worth another attempt.
+    `permanent` means that the recipient can't be reached, whoever asks and whenever. All else is worth another attempt.
     """
 
     def __init__(self, sentence: str, *, permanent: bool = False) -> None:
@@ -50,8 +64,9 @@ async def send_mail(smtp: Smtp, *, to: str, letter: Letter, reference: str) -> N
     `reference` makes its Message-ID, the same at every attempt, so that a mailbox can drop a repetition.
 
     Raises:
-        NotSent: permanently where the server answered 5xx to this message's sender, recipient or text (RFC 5321,
-            4.2.1) or `to` is no address. A failed greeting, TLS or login is our own fault and worth another attempt.
+        NotSent: permanently only where the server said of the recipient that it can't get mail, or `to` is no address.
+            Whatever else it refuses is about us: our login, our sender, our quota, our right to relay. That can be
+            mended, and the message is worth another attempt, whatever digit the answer begins with.
     """
     message = _message(smtp.sender, to, letter, reference)
     try:
@@ -68,11 +83,15 @@ async def send_mail(smtp: Smtp, *, to: str, letter: Letter, reference: str) -> N
             timeout=SEND_SECONDS,
         )
     except aiosmtplib.SMTPRecipientsRefused as error:
-        raise _refused("recipient", error.recipients[0]) from None
+        raise _refused("recipient", error.recipients[0], permanent=_concerns_recipient(error.recipients[0])) from None
     except aiosmtplib.SMTPSenderRefused as error:
         raise _refused("sender", error) from None
     except aiosmtplib.SMTPDataError as error:
-        raise _refused("text", error) from None
+        # Some look for the mailbox when they have the text. Without an enhanced code it is the text that they refuse.
+        permanent = bool(_enhanced(error)) and _concerns_recipient(error)
+        raise _refused("text", error, permanent=permanent) from None
+    except aiosmtplib.SMTPAuthenticationError as error:
+        raise _refused("login", error) from None
     except aiosmtplib.SMTPResponseException as error:
         raise NotSent(f"the mail server answered {error.code} before the message ({type(error).__name__})") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -83,10 +102,13 @@ def _message(sender: str, to: str, letter: Letter, reference: str) -> EmailMessa
     message = EmailMessage()
     try:
         message["To"] = Address(addr_spec=to)
+    except (ValueError, IndexError) as error:
+        raise NotSent(f"the address is not valid ({type(error).__name__})", permanent=True) from None
+    try:
         message["From"] = sender
         message["Subject"] = letter.subject
     except (ValueError, IndexError) as error:
-        raise NotSent(f"the address or subject is not valid ({type(error).__name__})", permanent=True) from None
+        raise NotSent(f"the sender or subject is not valid ({type(error).__name__})") from None
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = f"<{reference}@{parseaddr(sender)[1].rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday answers, please
@@ -94,8 +116,20 @@ def _message(sender: str, to: str, letter: Letter, reference: str) -> EmailMessa
     return message
 
 
-def _refused(what: str, answer: aiosmtplib.SMTPResponseException) -> NotSent:
-    # Of the server's own words only the code and the enhanced code (RFC 3463): the rest may quote the message.
-    enhanced = _ENHANCED.search(answer.message)
-    code = f"{answer.code} {enhanced[0]}" if enhanced else str(answer.code)
-    return NotSent(f"the mail server refused the {what}: {code}", permanent=answer.code >= 500)
+def _concerns_recipient(answer: aiosmtplib.SMTPResponseException) -> bool:
+    if answer.code // 10 != 55:  # RFC 5321, 4.2.1: x5z is about the receiving mail system, x3z about logins
+        return False
+    if enhanced := _enhanced(answer):
+        return enhanced in _RECIPIENT
+    return answer.code in _RECIPIENT_WITHOUT and not _ABOUT_US.search(answer.message)
+
+
+def _enhanced(answer: aiosmtplib.SMTPResponseException) -> str | None:
+    found = _ENHANCED.search(answer.message)
+    return found[1] if found else None
+
+
+def _refused(what: str, answer: aiosmtplib.SMTPResponseException, *, permanent: bool = False) -> NotSent:
+    # Of the server's own words only the code and the enhanced code: the rest may quote the message.
+    code = f"{answer.code} {_enhanced(answer) or ''}".rstrip()
+    return NotSent(f"the mail server refused the {what}: {code}", permanent=permanent)

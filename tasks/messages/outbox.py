@@ -16,7 +16,8 @@ from tasks.messages.templates import Template
 
 # Redis may be away, and whoever asks for haste waits for nothing: the worker's own sweep finds the row anyway.
 HASTEN_SECONDS = 1.0
-DELIVER = "deliver"
+# The jobs that send what is due, one for each channel.
+DELIVERIES = {"email": "deliver", "sms": "deliver_sms"}
 
 _INSERT = """
 INSERT INTO message (id, event, "user", channel, recipient, template, params, sealed, request_id)
@@ -78,18 +79,20 @@ class Outbox:
 
     async def hasten(self) -> None:
         """Ask the worker to deliver now rather than at its next sweep. Never raises: the rows are found either way."""
-        await hasten_delivery(self._queue)
+        await hasten_delivery(self._queue, sms=self.sms)
 
 
-async def hasten_delivery(queue: Queue) -> None:
+async def hasten_delivery(queue: Queue, *, sms: bool) -> None:
     """
     Queue a delivery of whatever is due, or let it be where Redis is away.
 
-    The job names no message and has no key: a key would swallow the request while an earlier delivery, which may have
+    The jobs name no message and have no key: a key would swallow the request while an earlier delivery, which may have
     looked for work already, is still busy.
     """
     try:
         async with asyncio.timeout(HASTEN_SECONDS):
-            await queue.enqueue(DELIVER, timeout=120, retries=2, ttl=-1, meta=meta_of_request())
+            for channel, job in DELIVERIES.items():
+                if sms or channel != "sms":
+                    await queue.enqueue(job, timeout=120, retries=2, ttl=-1, meta=meta_of_request())
     except Exception as error:  # noqa: BLE001 Redis away, slow, full: none of it is the caller's concern
         _log.info("No worker could be told of a new message (%s); its sweep will find it.", type(error).__name__)

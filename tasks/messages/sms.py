@@ -1,12 +1,14 @@
 """One SMS out through an HTTP gateway."""
 
 import httpx
+import msgspec
 from msgspec import Struct
 
 from tasks import outgoing
 from tasks.messages.mail import NotSent
 
 SEND_SECONDS = 15.0
+ANSWER_BYTES_MAX = 64 * 1024
 
 
 class SmsGateway(Struct, frozen=True, kw_only=True):
@@ -18,6 +20,13 @@ class SmsGateway(Struct, frozen=True, kw_only=True):
     """Sent as `Authorization: Bearer`."""
     sender: str = ""
     """The value of `from`: a number or name that the gateway knows."""
+    success: str = ""
+    """The JSON member of its answer and the value that mean success, such as status=ok or messages.0.status=0."""
+
+    def __post_init__(self) -> None:
+        member, equals, value = self.success.partition("=")
+        if self.success and not (equals and value and all(member.split("."))):
+            raise ValueError("SUCCESS must be a member and its value, such as status=ok or messages.0.status=0.")
 
 
 async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -> None:
@@ -27,20 +36,37 @@ async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -
     `reference` goes along as `Idempotency-Key`, the same at every attempt, for gateways that know it.
 
     Raises:
-        NotSent: permanently where the gateway says that the request itself is wrong (400, 404, 410, 413, 422).
-            Refused credentials, limits, its own faults and silence are worth another attempt.
+        NotSent: permanently only where the gateway says that it can't do this for this number (422). Refused
+            credentials, a wrong address, limits, its own faults, silence, and an answer without the member and value
+            of `success` are worth another attempt.
     """
     if not gateway.url:
-        raise NotSent("no SMS gateway is configured", permanent=True)
+        raise NotSent("this worker has no SMS gateway")
+    if not text:
+        raise NotSent("this message is not for SMS", permanent=True)
     body = {"to": to, "text": text, "from": gateway.sender}
-    headers = {"Idempotency-Key": reference}
+    headers = {"Idempotency-Key": reference, "Accept-Encoding": "identity"}
     if gateway.token:
         headers["Authorization"] = f"Bearer {gateway.token}"
     try:
         async with outgoing.request("POST", gateway.url, seconds=SEND_SECONDS, json=body, headers=headers) as answer:
-            pass  # of its answer only the status is read
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            # Of its answer only the status is read, unless we were told what else to look for.
+            said = await outgoing.body(answer, ANSWER_BYTES_MAX) if gateway.success and answer.is_success else b""
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, outgoing.TooLong) as error:
         raise NotSent(f"the SMS gateway could not be used ({type(error).__name__})") from None
     if not answer.is_success:
-        wrong = answer.status_code in {400, 404, 410, 413, 422}
-        raise NotSent(f"the SMS gateway answered {answer.status_code}", permanent=wrong)
+        raise NotSent(f"the SMS gateway answered {answer.status_code}", permanent=answer.status_code == 422)
+    if gateway.success and not says(said, gateway.success):
+        raise NotSent(f"the SMS gateway answered {answer.status_code} but not {gateway.success}")
+
+
+def says(body: bytes, wanted: str) -> bool:
+    """Whether a JSON document has the member and value of `wanted`, such as `messages.0.status=0`."""
+    path, _, value = wanted.partition("=")
+    try:
+        found = msgspec.json.decode(body)
+        for step in path.split("."):
+            found = found[int(step)] if isinstance(found, list) else found[step]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, ValueError):
+        return False
+    return value == (found if isinstance(found, str) else msgspec.json.encode(found).decode())

@@ -17,6 +17,8 @@ Template = Literal[
     "wallet_blocked",
 ]
 
+# Those that somebody waits for, for as long as the code in them lives.
+CODE_TEMPLATES: tuple[Template, ...] = ("registration_code", "password_code", "reset_code")
 CODE_LIFETIME_SECONDS = 300
 _MINUTES = CODE_LIFETIME_SECONDS // 60
 _NEVER_TELL = "Never share this code: we will never ask you for it."

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from http import HTTPStatus
 
 import httpx
 import msgspec
@@ -47,12 +48,15 @@ class SourceFault(Exception):
     """The source gave no usable answer. The sentence never holds the API key or an address that does."""
 
 
-# A member for each of our currencies: the other hundred and fifty of the answer are not even looked at.
-_Prices = defstruct("_Prices", [(code, Decimal) for code in CURRENCIES])
+# A member for each of our currencies: the other hundred and fifty of the answer are not even looked at. As they are
+# written, since `Decimal` takes more for a number than a price can be: sNaN, 1e999999, a hundred thousand digits.
+_Prices = defstruct("_Prices", [(code, msgspec.Raw) for code in CURRENCIES])
+_PRICE = re.compile(rb'"?(\d{1,7}(?:\.\d{1,40})?)"?')
+# With `_PRICE`, so that what one currency costs in another has twelve digits before the point, as its column has.
+_PRICE_MIN = Decimal("0.00001")
 
 
 class _Published(Struct):
-    # A JSON number becomes a Decimal digit by digit: no float in between.
     result: str = ""
     error_type: str = msgspec.field(name="error-type", default="")
     base_code: str = ""
@@ -73,20 +77,12 @@ async def ask(source: RatesSource) -> Quote:
     address = f"{base}/v6/{source.api_key}/latest/USD" if source.api_key else f"{base}/v6/latest/USD"
     try:
         async with outgoing.request("GET", address, seconds=ASK_SECONDS, headers=_HEADERS) as response:
-            body = await _bounded(response)
+            body = await outgoing.body(response, ANSWER_BYTES_MAX)
+    except outgoing.TooLong:
+        raise SourceFault("The rate source's answer is too long for rates.") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise SourceFault(f"The rate source could not be reached ({type(error).__name__}).") from None
     return read_answer(response.status_code, body, httpx.URL(base).host)
-
-
-async def _bounded(response: httpx.Response) -> bytes:
-    # As it came over the wire: what is compressed all the same is not unpacked, since it may be a bomb.
-    body = b""
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > ANSWER_BYTES_MAX:
-            raise SourceFault("The rate source's answer is too long for rates.")
-    return body
 
 
 def read_answer(status: int, body: bytes, host: str) -> Quote:
@@ -98,22 +94,28 @@ def read_answer(status: int, body: bytes, host: str) -> Quote:
     """
     try:
         answer = msgspec.json.decode(body, type=_Published)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise SourceFault(f"The rate source answered {status} with something that is not rates.") from None
     if answer.result != "success":
         reason = answer.error_type if _ERROR_TYPE.fullmatch(answer.error_type) else "no reason"
         raise SourceFault(f"The rate source answered {status} and refused: {reason}.")
+    if status != HTTPStatus.OK:
+        raise SourceFault(f"The rate source answered {status}: whatever rates it may hold are not meant.")
     published = answer.conversion_rates or answer.rates
-    prices: dict[str, Decimal] = asdict(published) if published else {}
+    prices: dict[str, Decimal] = {code: _price(raw) for code, raw in asdict(published).items()} if published else {}
     if answer.base_code != "USD" or prices.get("USD") != 1 or answer.time_last_update_unix <= 0:
         raise SourceFault("The rate source's answer is not a list of prices of one US dollar with its time.")
-    if not all(price.is_finite() and 0 < price < 10**9 for price in prices.values()):
-        raise SourceFault("The rate source named a price that is not a sensible positive number.")
-    per_dollar = {code: price.quantize(RATE_STEP) for code, price in prices.items()} | {"USD": Decimal(1)}
-    if not all(per_dollar.values()):
-        raise SourceFault("The rate source named a price that is not a sensible positive number.")
     try:
         as_of = datetime.fromtimestamp(answer.time_last_update_unix, UTC)
     except (ValueError, OverflowError, OSError):
         raise SourceFault("The rate source named a time that does not exist.") from None
-    return Quote(per_dollar=per_dollar, source=host, as_of=as_of)
+    return Quote(per_dollar=prices | {"USD": Decimal(1)}, source=host, as_of=as_of)
+
+
+def _price(written: msgspec.Raw) -> Decimal:
+    # Digit by digit: no float in between.
+    digits = _PRICE.fullmatch(bytes(written))
+    price = Decimal(digits[1].decode()).quantize(RATE_STEP) if digits else Decimal(0)
+    if price < _PRICE_MIN:
+        raise SourceFault("The rate source named a price that is not a sensible positive number.")
+    return price

@@ -34,6 +34,17 @@ class RateBoard:
         """The rates, or None where there are none or they are older than allowed; a few seconds behind at most."""
         return self._rates
 
+    def overdue_since(self) -> datetime | None:
+        """
+        Since when the rates have not been confirmed, where that is longer ago than it should be; the snapshot never is.
+
+        Without Redis nobody can tell: PostgreSQL knows when they changed last.
+        """
+        known = self._known
+        if known is None or known.is_snapshot or self._trouble or not known.is_overdue(datetime.now(UTC)):
+            return None
+        return known.asked_at
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look once, then keep looking in the background for as long as the block runs; never raises."""

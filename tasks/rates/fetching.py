@@ -22,14 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 class RatesFetched(Struct, kw_only=True):
-    """What came of asking for rates. `reason` says why they were not believed or not had."""
+    """
+    What came of asking for rates. `reason` says why they were not believed or not had.
 
-    outcome: Literal["changed", "unchanged", "rejected", "failed"]
+    `stale` are rates that the source itself dates further back than rates are believed; nothing is kept of them.
+    """
+
+    outcome: Literal["changed", "unchanged", "stale", "rejected", "failed"]
     source: str | None = None
     as_of: datetime | None = None
     per_dollar: dict[str, Decimal] = {}
     reason: str | None = None
     snapshot_in_use: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the source has confirmed what conversions use, or has changed it."""
+        return self.outcome in {"changed", "unchanged"}
 
 
 async def fetch_rates(redis: Redis, source: RatesSource, *, development: bool, accept: bool = False) -> RatesFetched:
@@ -45,7 +54,7 @@ async def fetch_rates(redis: Redis, source: RatesSource, *, development: bool, a
         fetched = RatesFetched(outcome="failed", reason=str(fault))
     else:
         fetched = await _publish(redis, source, quote, accept)
-    if fetched.outcome in {"failed", "rejected"}:
+    if not fetched.succeeded:
         fetched.snapshot_in_use = development and await publish_snapshot(redis, source)
         level = logging.INFO if fetched.snapshot_in_use else logging.WARNING
         _log.log(level, "Exchange rates %s: %s", fetched.outcome, fetched.reason)
@@ -55,6 +64,13 @@ async def fetch_rates(redis: Redis, source: RatesSource, *, development: bool, a
 async def _publish(redis: Redis, source: RatesSource, quote: Quote, accept: bool) -> RatesFetched:
     known = Known(quote=quote, asked_at=datetime.now(UTC))
     fetched = RatesFetched(outcome="unchanged", source=quote.source, as_of=quote.as_of, per_dollar=quote.per_dollar)
+    if known.rates(timedelta(hours=source.max_age_hours)).valid_until <= known.asked_at:
+        fetched.outcome = "stale"
+        fetched.reason = (
+            f"The rate source is up, but its rates are of {quote.as_of:%Y-%m-%d %H:%M} UTC, and conversions take none"
+            f" older than the {source.max_age_hours:g} hours of WALLET_RATES_MAX_AGE_HOURS."
+        )
+        return fetched
     async with transaction():
         await hold_records()
         last = await recorded(snapshots=False)

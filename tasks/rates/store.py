@@ -17,6 +17,10 @@ from db.transaction import run
 from tasks.rates.api import Quote
 
 RATES_KEY = "wallet:rates"
+# The source publishes once a day and its open endpoint wants to be asked about once an hour. After a failure the next
+# run of the job, minutes later, tries again.
+ASK_AGAIN_AFTER = timedelta(minutes=55)
+ASK_PERIOD = timedelta(minutes=5)
 SNAPSHOT_PREFIX = "snapshot of "
 
 _SNAPSHOT = Path(__file__).with_name("snapshot.json")
@@ -35,6 +39,10 @@ class Known(Struct, frozen=True, kw_only=True):
     def is_snapshot(self) -> bool:
         """Whether this is the bundled snapshot, which production never uses."""
         return self.quote.source.startswith(SNAPSHOT_PREFIX)
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether the source should have confirmed it since, and has not for longer than a period of the job."""
+        return now - self.asked_at > ASK_AGAIN_AFTER + 2 * ASK_PERIOD
 
     def rates(self, max_age: timedelta) -> Rates:
         """

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import msgspec
 import pytest
+from litestar import Litestar
 from redis.asyncio import Redis
 
 from app.proof.cable import Cable
@@ -65,6 +66,19 @@ class TestReady:
         assert ready["status"] == "ok"
         assert ready["checks"].keys() == PARTS
         assert {check["status"] for check in ready["checks"].values()} == {"ok"}
+
+    async def test_rates_that_were_not_confirmed_for_too_long_are_degraded(
+        self, client: httpx.AsyncClient, app: Litestar, settings: Settings
+    ) -> None:
+        board = app.state.health_checks.board
+        for minutes, status in ((64, "ok"), (66, "degraded")):
+            await publish_rates(settings.redis_url, age=timedelta(minutes=minutes))
+            await board._refresh()
+            ready = (await client.get("/health/ready")).json()
+            assert (ready["status"], ready["checks"]["rates"]["status"]) == (status, status)
+        assert "Not confirmed since" in ready["checks"]["rates"]["detail"]
+        since = datetime.now(UTC) - datetime.fromisoformat(ready["checks"]["rates"]["since"])
+        assert timedelta(minutes=65) < since < timedelta(minutes=75)
 
     async def test_a_part_that_is_down_is_named_with_the_moment_since_when(
         self, client: httpx.AsyncClient, settings: Settings

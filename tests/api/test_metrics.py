@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -129,6 +130,38 @@ async def test_the_world_is_told_as_it_is(client: httpx.AsyncClient, settings: S
         sweep.finished_at = now
         await write(redis, sweep)
         assert (await ask(client))["wallet_fee_sweep_running", ""] == 0
+
+
+async def test_codes_are_told_apart_from_letters_and_what_was_given_up_says_why(client: httpx.AsyncClient) -> None:
+    now = datetime.now(UTC)
+
+    async def owe(template: str, *, channel: str = "email", ago: timedelta, given_up_for: str | None = None) -> None:
+        await Message(
+            event=str(uuid4()),
+            template=template,
+            channel=channel,
+            sealed=None if given_up_for or not template.endswith("_code") else b"sealed",
+            created_at=now - ago,
+            next_attempt_at=None if given_up_for else now - ago,
+            given_up_for=given_up_for,
+            given_up_at=now - ago if given_up_for else None,
+        ).save()
+
+    for _ in range(3):  # a fee day
+        await owe("wallet_blocked", ago=timedelta(hours=1))
+    told = await ask(client)
+    assert [told["wallet_code_oldest_seconds", channel] for channel in ("email", "sms")] == [0, 0]
+    await owe("registration_code", ago=timedelta(minutes=2))
+    await owe("registration_code", channel="sms", ago=timedelta(minutes=1))
+    await owe("reset_code", ago=timedelta(minutes=3), given_up_for="expired")
+    await owe("wallet_blocked", ago=timedelta(minutes=3), given_up_for="attempts")
+    await owe("welcome", ago=timedelta(minutes=59), given_up_for="recipient")
+    await owe("welcome", ago=timedelta(minutes=61), given_up_for="recipient")
+    told = await ask(client)
+    ages = [told["wallet_code_oldest_seconds", channel] for channel in ("email", "sms")]
+    assert [int(age) // 60 for age in ages] == [2, 1]
+    given_up = {labels: count for (name, labels), count in told.items() if name == "wallet_mail_given_up" and count}
+    assert given_up == {"email code expired": 1, "email letter attempts": 1, "email letter recipient": 1}
 
 
 class TestWithRates:

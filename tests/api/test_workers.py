@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +20,12 @@ from actors.orders import ChargeFee, Receipt
 from app.settings import Settings
 from tasks import fees, sweep
 from tasks.job_history import KEPT_MAX
-from tasks.jobs import CRON_JOBS, Tools, charge_fees, forget_old
+from tasks.jobs import CRON_JOBS, Tools, charge_fees, forget_old, refresh_rates
 from tasks.queue import QUEUE_NAME, open_queue
+from tasks.rates.api import RatesSource
 from tests.helpers.dashboard import Dashboard
 from tests.helpers.fees import FeeDay, make_due
+from tests.helpers.prices import publish_rates
 from tests.helpers.staff import signed_in
 from tests.helpers.users import register
 from tests.helpers.waiting import GIVE_UP_SECONDS
@@ -50,7 +53,7 @@ async def queue(settings: Settings) -> AsyncIterator[RedisQueue]:
 @pytest.fixture
 def worker(queue: RedisQueue, tmp_path: Path) -> Worker[Context]:
     """A worker that takes a job when it is told to, by `process()`; of its tools it has the media folder."""
-    worker: Worker[Context] = Worker(queue, functions=[forget_old, charge_fees], dequeue_timeout=5)
+    worker: Worker[Context] = Worker(queue, functions=[forget_old, charge_fees, refresh_rates], dequeue_timeout=5)
     nothing = cast(Any, None)
     worker.context["tools"] = Tools(  # type: ignore[typeddict-unknown-key]
         redis=nothing,
@@ -112,6 +115,25 @@ async def test_a_job_that_failed_stays_in_sight_until_an_operator_has_it_done(
     (done,) = await operator.jobs("complete")
     assert (done["key"], done["result"]["refresh_token"], done["error"]) == (failed["key"], 0, None)
     assert [job["key"] for job in await operator.jobs("scheduled")] == ["cron:forget_old"]
+
+
+async def test_rates_that_could_not_be_had_for_longer_than_a_period_are_a_failed_job(
+    app: Litestar, operator: Dashboard, worker: Worker[Context], settings: Settings
+) -> None:
+    tools: Tools = worker.context["tools"]  # type: ignore[typeddict-item]
+    async with Redis.from_url(settings.redis_url) as redis:
+        unreachable = RatesSource(base_url="http://127.0.0.1:9")
+        worker.context["tools"] = replace(tools, redis=redis, rates=unreachable, development=False)  # type: ignore[typeddict-unknown-key]
+        await publish_rates(settings.redis_url, age=timedelta(minutes=58))
+        await run_scheduled(worker, "refresh_rates")
+        assert await operator.jobs("failed") == []  # it is no more than late
+        (done,) = await operator.jobs("complete")
+        assert done["result"]["outcome"] == "failed"
+        await publish_rates(settings.redis_url, age=timedelta(minutes=66))
+        await run_scheduled(worker, "refresh_rates")
+    (failed,) = await operator.jobs("failed")
+    assert (failed["function"], failed["attempts"]) == ("refresh_rates", 1)
+    assert "NoFreshRates: The rate source could not be reached" in failed["error"]
 
 
 async def test_all_failures_are_retried_at_once(

@@ -282,7 +282,7 @@ def test_the_id_of_a_registration_is_found_again_on_the_workers_lines_about_its_
     assert sent == {(*said, "email", 1), (*said, "sms", 1)}
     assert all(re.fullmatch(r"[0-9a-f-]{36}", line["message_id"]) for line in told)
     jobs = [line for line in log.under(f"registration of {ANN}") if line["event"] == "job"]
-    assert {(line["job"], line["status"]) for line in jobs} == {("deliver", "complete")}
+    assert {(line["job"], line["status"]) for line in jobs} == {("deliver", "complete"), ("deliver_sms", "complete")}
     assert all(line["ms"] > 0 for line in jobs)
 
 

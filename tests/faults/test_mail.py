@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from db.tables import Message
 from tasks.messages.delivery import MAX_ATTEMPTS, Delivery, pause_seconds
-from tasks.messages.mail import Smtp
+from tasks.messages.lane import PLACES
+from tasks.messages.mail import NotSent, Smtp, send_mail
 from tasks.messages.outbox import Outbox
-from tasks.messages.sms import SmsGateway
+from tasks.messages.sms import SmsGateway, says
+from tasks.messages.templates import write
 from tasks.queue import open_queue
 from tests.helpers.third_parties import MailServer, mail_server, web_server
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 SECRET = "a secret of at least thirty-two bytes"
 CODE = "482913"
@@ -94,6 +100,97 @@ async def test_a_refused_recipient_is_given_up_at_once_and_the_reason_quotes_nob
     assert (await delivery.run()).given_up == 0
 
 
+OF_THE_RECIPIENT = [
+    "550 5.1.1 no such user",
+    "550 no such user",
+    "551 he has moved",
+    "553 not a name of ours",
+    "556 this domain takes no mail",
+    "550 5.1.2 no such domain",
+    "550 5.1.6 moved",
+    "556 5.1.10 null MX",
+    "550 5.2.1 disabled",
+    "554 5.1.1 no such user",
+    "553 sorry (#5.1.1)",
+]
+OF_US = [
+    "530 5.7.0 Authentication required",
+    "530 5.1.1 Authentication required",
+    "530 who are you",
+    "535 5.7.8 bad credentials",
+    "538 5.7.11 encrypt first",
+    "550 5.7.1 relaying denied",
+    "554 5.7.1 <a@x.kz>: Relay access denied",
+    "550 relay not permitted",
+    "550 Sender verify failed",
+    "550 5.1.0 <me@x.kz>: Sender address rejected",
+    "550 5.1.8 access denied, bad outbound sender",
+    "553 5.7.1 Sender address rejected: not owned by user",
+    "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+    "550 5.4.5 Daily user sending quota exceeded",
+    "550 Maximum credits exceeded",
+    "552 5.2.2 Submission quota exceeded",
+    "552 exceeded storage allocation",
+    "552 5.3.4 too big",
+    "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException",
+    "554 transaction failed",
+    "550 4.2.1 not now",
+    "555 5.5.4 unsupported parameters",
+    "500 what",
+    "503 5.5.1 not now",
+    "521 5.3.2 no mail here",
+    "421 4.3.2 later",
+    "450 4.1.1 greylisted",
+    "451 5.1.1 which is it",
+]
+
+
+async def test_only_what_is_said_of_the_recipient_is_for_ever(server: MailServer) -> None:
+    """By the code, the enhanced code, and the command that is answered: MAIL is never about the recipient."""
+    smtp = Smtp(host="127.0.0.1", port=server.port, tls="none")
+    for answers, permanent in (
+        (server.rcpt_answers, OF_THE_RECIPIENT),
+        (server.data_answers, [each for each in OF_THE_RECIPIENT if "5." in each]),
+        (server.mail_answers, []),
+    ):
+        for reply in OF_THE_RECIPIENT + OF_US:
+            answers.append(reply)
+            with pytest.raises(NotSent) as told:
+                await send_mail(smtp, to="a@x.kz", letter=write("welcome", {}), reference="r")
+            assert told.value.permanent == (reply in permanent), reply
+            assert re.fullmatch(r"[\w ]+: \d{3}( \d\.\d+\.\d+)?", str(told.value)), told.value
+
+
+async def test_a_login_or_a_sender_that_is_refused_can_be_mended(
+    database: str, outbox: Outbox, server: MailServer
+) -> None:
+    await outbox.owe(event="e", template="welcome", recipient="a@x.kz")
+    there = Smtp(host="127.0.0.1", port=server.port, tls="none")
+    async with mail_server(login=("us", "new password")) as strict:
+        login = Smtp(host="127.0.0.1", port=strict.port, tls="none", username="us", password="old password")
+        for wrong in (login, replace(there, sender="Wallet\n <x@y.kz>")):
+            assert (await Delivery(SECRET, wrong, SmsGateway()).run()).failed == 1
+            await due_again()
+    assert (await Delivery(SECRET, there, SmsGateway()).run()).sent == 1
+
+
+async def test_what_was_given_up_is_kept_with_why(
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
+) -> None:
+    server.rcpt_answers = ["550 5.1.1 nobody", *["530 5.7.0 who are you"] * (MAX_ATTEMPTS + 1)]
+    await outbox.owe(event="recipient", template="welcome", recipient="a@x.kz")
+    assert (await delivery.run()).given_up == 1
+    await outbox.owe(event="attempts", template="welcome", recipient="b@x.kz")
+    await outbox.owe(event="expired", template="reset_code", recipient="c@x.kz", code=CODE)
+    await Message.raw("UPDATE message SET created_at = now() - interval '5 minutes' WHERE event = 'expired'")
+    for _ in range(MAX_ATTEMPTS):
+        await delivery.run()
+        await due_again()
+    rows = await Message.select(Message.event, Message.given_up_for, Message.given_up_at, Message.next_attempt_at)
+    assert {row["event"]: row["given_up_for"] for row in rows} == {row["event"]: row["event"] for row in rows}
+    assert all(row["given_up_at"] and row["next_attempt_at"] is None for row in rows)
+
+
 async def test_a_message_that_is_refused_for_ever_is_given_up_after_all_attempts(
     database: str, delivery: Delivery, outbox: Outbox, server: MailServer
 ) -> None:
@@ -114,6 +211,72 @@ async def test_an_expired_code_is_not_worth_sending(
     await Message.raw("UPDATE message SET created_at = now() - interval '301 seconds'")
     assert (await delivery.run()).given_up == 1
     assert (server.accepted, (await the_message())["sealed"]) == ([], None)
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[int]:
+    """The port of one that takes connections and says nothing."""
+    listener = await asyncio.start_server(lambda *_: asyncio.sleep(GIVE_UP_SECONDS), "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a silent server to be given up waits in vain."""
+    for setting in ("delivery.ATTEMPT_SECONDS", "mail.SEND_SECONDS", "lane.RUN_SECONDS"):
+        monkeypatch.setattr(f"tasks.messages.{setting}", 10 * GIVE_UP_SECONDS)
+
+
+async def test_a_silent_mail_server_delays_no_sms(database: str, endless: None, outbox: Outbox) -> None:
+    async with silent_server() as port, web_server(lambda: (202, b"{}")) as web, asyncio.timeout(GIVE_UP_SECONDS):
+        delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=port, tls="none"), SmsGateway(url=web.url))
+
+        async def owe(event: str) -> None:
+            for channel, to in (("email", "a@x.kz"), ("sms", "+77010000000")):
+                own = f"{event} by {channel}"
+                await outbox.owe(event=own, template="registration_code", channel=channel, recipient=to, code=CODE)  # type: ignore[arg-type]
+
+        for number in range(PLACES + 1):
+            await owe(f"{number}")
+        stuck = asyncio.create_task(delivery.run())
+        await until(lambda: len(web.requests) == PLACES + 1)
+        # Whoever asks while the mail's run is stuck is not held by it, for the worker has few jobs at a time.
+        await owe("late")
+        assert (await delivery.run(channels=["email"])).sent == 0
+        await delivery.run(channels=["sms"])
+        assert len(web.requests) == PLACES + 2
+        assert not stuck.done()
+        stuck.cancel()
+        await asyncio.wait([stuck])
+    waiting = await Message.raw("SELECT channel, count(*) AS n FROM message WHERE sent_at IS NULL GROUP BY 1")
+    assert waiting == [{"channel": "email", "n": PLACES + 2}]
+
+
+async def test_an_attempt_ends_with_the_code_that_it_is_about(database: str, endless: None, outbox: Outbox) -> None:
+    async with silent_server() as port, asyncio.timeout(GIVE_UP_SECONDS):
+        delivery = Delivery(SECRET, Smtp(host="127.0.0.1", port=port, tls="none"), SmsGateway())
+        await outbox.owe(event="e", template="password_code", recipient="a@x.kz", code=CODE)
+        await Message.raw("UPDATE message SET created_at = now() - interval '294 seconds'")
+        await delivery.run()
+        await due_again()
+        await delivery.run()
+    assert (await the_message())["given_up_for"] == "expired"
+
+
+async def test_what_becomes_due_while_others_are_under_way_is_sent_in_the_same_run(
+    database: str, delivery: Delivery, outbox: Outbox, server: MailServer
+) -> None:
+    for number in range(3 * PLACES):
+        await outbox.owe(event=f"{number}", template="welcome", recipient=f"p{number}@x.kz")
+    runs = asyncio.gather(*(delivery.run() for _ in range(3)))
+    await until(lambda: bool(server.accepted))
+    await outbox.owe(event="code", template="password_code", recipient="c@x.kz", code=CODE)
+    await delivery.run()
+    await runs
+    assert len({to for to, _ in server.accepted}) == len(server.accepted) == 3 * PLACES + 1
 
 
 async def test_no_server_no_message_lost(database: str, outbox: Outbox, server: MailServer) -> None:
@@ -208,6 +371,47 @@ async def test_a_gateway_that_refuses_the_number_is_not_asked_again(database: st
         await outbox.owe(event="e", template="registration_code", channel="sms", recipient="+7", code=CODE)
         assert (await delivery.run()).given_up == 1
     assert (await the_message())["last_error"] == "the SMS gateway answered 422"
+
+
+async def test_a_200_without_the_success_that_was_agreed_is_tried_again(database: str, outbox: Outbox) -> None:
+    answers = [
+        (200, b'{"status": "error"}'),
+        (200, b"x" * 70_000),
+        (500, b'{"status": "ok"}'),
+        (200, b'{"status": "ok"}'),
+    ]
+    async with web_server(lambda: answers.pop(0)) as web:
+        delivery = Delivery(SECRET, Smtp(), SmsGateway(url=web.url, success="status=ok"))
+        await outbox.owe(event="e", template="registration_code", channel="sms", recipient="+77010000000", code=CODE)
+        for outcome in ((0, 1), (0, 1), (0, 1), (1, 0)):
+            done = await delivery.run()
+            assert (done.sent, done.failed) == outcome
+            await due_again()
+
+
+def test_the_member_and_the_value_that_mean_success() -> None:
+    for wanted, body, success in (
+        ("status=ok", b'{"status": "ok"}', True),
+        ("status=ok", b'{"status": null}', False),
+        ("status=ok", b"ok", False),
+        ("status=ok", b"", False),
+        ("status=ok", b"[" * 60_000, False),
+        ("status=0", b'{"status": 0}', True),
+        ("status=0", b'{"status": "0"}', True),
+        ("status=0", b'{"status": false}', False),
+        ("sent=true", b'{"sent": true}', True),
+        ("error=null", b'{"error": null}', True),
+        ("error=null", b"{}", False),
+        ("messages.0.status=0", b'{"messages": [{"status": "0"}]}', True),
+        ("messages.0.status=0", b'{"messages": [{"status": "4"}]}', False),
+        ("messages.0.status=0", b'{"messages": []}', False),
+        ("messages.x.status=0", b'{"messages": [{"status": "0"}]}', False),
+        ("result=a=b", b'{"result": "a=b"}', True),
+    ):
+        assert says(body, wanted) == success, (wanted, body[:50])
+    for wrong in ("status", "=ok", "status=", "a..b=1"):
+        with pytest.raises(ValueError, match="SUCCESS must be"):
+            SmsGateway(success=wrong)
 
 
 async def test_what_has_no_words_for_an_sms_is_not_sent_as_an_empty_one(database: str, outbox: Outbox) -> None:

@@ -15,13 +15,23 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 @dataclass
 class MailServer:
-    """Keeps what it accepts. It gives the answers it was told to RCPT and DATA first, in their order."""
+    """Keeps what it accepts. It gives the answers it was told to MAIL, RCPT and DATA first, in their order."""
 
     port: int = 0
+    mail_answers: list[str] = field(default_factory=list)
     rcpt_answers: list[str] = field(default_factory=list)
     data_answers: list[str] = field(default_factory=list)
     accepted: list[tuple[str, EmailMessage]] = field(default_factory=list)
     attempts: int = 0
+
+    async def handle_MAIL(  # noqa: N802 aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.mail_answers:
+            return self.mail_answers.pop(0)
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802 aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -53,7 +63,7 @@ async def mail_server(
     if login:
         known = LoginPassword(*(each.encode() for each in login))
         options |= {"auth_required": True, "auth_require_tls": False}
-        options["authenticator"] = lambda *asked: AuthResult(success=asked[-1] == known)
+        options["authenticator"] = lambda *asked: AuthResult(success=asked[-1] == known, handled=False)
     server = await loop.create_server(
         lambda: _smtp(box, loop, options),
         "127.0.0.1",

@@ -135,6 +135,30 @@ async def test_rates_are_too_old_by_the_older_of_both_times(
     assert await believed(redis, replace(source, max_age_hours=51)) == quote.per_dollar
 
 
+async def test_a_source_whose_own_rates_are_too_old_is_stale_and_changes_nothing(
+    database: str, redis: Redis, source: RatesSource, says: Source
+) -> None:
+    await fetch_rates(redis, source, development=False)
+    before = await redis.get(RATES_KEY)
+    says.kzt, says.as_of = "521.00", datetime.now(UTC) - timedelta(days=3)
+    for accept in (False, True):
+        fetched = await fetch_rates(redis, source, development=False, accept=accept)
+        assert (fetched.outcome, fetched.succeeded) == ("stale", False)
+        assert "WALLET_RATES_MAX_AGE_HOURS" in (fetched.reason or "")
+    assert await redis.get(RATES_KEY) == before
+    assert await ExchangeRate.count() == len(PAIRS)
+    older = replace(source, max_age_hours=100)
+    assert (await fetch_rates(redis, older, development=False)).outcome == "changed"
+
+
+async def test_an_unsuccessful_answer_with_good_rates_changes_nothing(
+    database: str, redis: Redis, source: RatesSource, says: Source
+) -> None:
+    says.status = 500
+    assert (await fetch_rates(redis, source, development=False)).outcome == "failed"
+    assert await ExchangeRate.count() == 0
+
+
 async def test_a_source_whose_clock_is_ahead_is_not_believed_for_longer(
     database: str, redis: Redis, source: RatesSource, says: Source
 ) -> None:

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.http.problems import ValidationFailed
-from app.people.contacts import claimed_phone_number, email_address, phone_number
+from app.people import contacts
+from app.people.contacts import claimed_phone_number, email_address
+from app.people.phone_types import TYPES, USUAL, types_from
+
+phone_number = partial(contacts.phone_number, types=types_from(USUAL))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,52 @@ def test_a_number_that_nobody_can_have_is_merely_unknown_when_signing_in() -> No
     with pytest.raises(ValidationFailed):
         phone_number("+70000000000", region="KZ")
     assert claimed_phone_number("+70000000000", region="KZ") == "+70000000000"
+
+
+def examples() -> list[tuple[str, str]]:
+    """A number of every type that libphonenumber knows for every country and for none, and the type's name."""
+    names = {value: name.lower() for name, value in vars(phonenumbers.PhoneNumberType).items() if type(value) is int}
+    of_countries = [
+        (names[phonenumbers.number_type(number)], number)
+        for country in phonenumbers.SUPPORTED_REGIONS
+        for kind in names
+        if (number := phonenumbers.example_number_for_type(country, kind))
+    ]
+    of_none = [
+        ("worldwide", number)
+        for code in phonenumbers.COUNTRY_CODES_FOR_NON_GEO_REGIONS
+        if (number := phonenumbers.example_number_for_non_geo_entity(code))
+    ]
+    e164 = phonenumbers.PhoneNumberFormat.E164
+    return [(phonenumbers.format_number(number, e164), name) for name, number in of_countries + of_none]
+
+
+@pytest.mark.parametrize("text", ["+979123456789", "+19002345678", "+449098790000", "+78091234567", "+881621234567"])
+def test_what_is_dear_to_write_to_is_refused_and_may_be_signed_in_with(text: str) -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        phone_number(text, region="KZ")
+    ((error,)) = refused.value.errors
+    assert error.field == "phone_number"
+    assert "premium-rate" in error.message
+    assert claimed_phone_number(text, region="KZ") == text
+
+
+def test_a_type_registers_where_the_setting_has_it_and_only_there() -> None:
+    tried = examples()
+    assert {name for _, name in tried} >= {*TYPES} - {"worldwide"}
+    for listed in (USUAL, "mobile", "premium_rate, VOIP", "worldwide", ",".join(TYPES), ""):
+        types = types_from(listed)
+        for text, name in tried:
+            # Those of no country keep the types that no country has of its own.
+            expected = (
+                {name} if name != "worldwide" else {"worldwide", "premium_rate", "shared_cost", "toll_free", "uan"}
+            )
+            try:
+                contacts.phone_number(text, region="KZ", types=types)
+            except ValidationFailed:
+                assert not expected <= types, (listed, text, name)
+            else:
+                assert expected & types, (listed, text, name)
 
 
 @given(st.text(max_size=60))

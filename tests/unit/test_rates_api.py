@@ -63,6 +63,50 @@ def test_anything_else_is_a_fault(body: bytes) -> None:
         read_answer(200, body, "v6.exchangerate-api.com")
 
 
+WRITTEN = [
+    '"sNaN"',
+    '"-sNaN1"',
+    '"NaN"',
+    "NaN",
+    "Infinity",
+    '"-Infinity"',
+    "-1",
+    "-0",
+    "0",
+    "0.000",
+    "1e2",
+    "1E-2",
+    '"1e2"',
+]
+WRITTEN += [
+    "9" * 8,
+    "9" * 100_000,
+    "0." + "1" * 100_000,
+    "0.000001",
+    "[]",
+    "{}",
+    "true",
+    '"1_0"',
+    '" 1"',
+    '"\uff11"',
+    '""',
+]
+
+
+@pytest.mark.parametrize("currency", CURRENCIES)
+def test_no_number_but_a_plain_positive_one_is_a_price_and_none_crashes(currency: str) -> None:
+    for written in [*WRITTEN, "[" * 100_000]:
+        body = answer(conversion_rates=EVERY | {currency: "@"}).replace(b'"@"', written.encode())
+        with pytest.raises(SourceFault):
+            read_answer(200, body, "host")
+
+
+@pytest.mark.parametrize("status", [201, 203, 206, 301, 400, 404, 429, 500, 503])
+def test_rates_in_an_answer_that_is_no_success_are_not_believed(status: int) -> None:
+    with pytest.raises(SourceFault, match=str(status)):
+        read_answer(status, answer(), "host")
+
+
 def test_a_refusal_says_why_only_in_the_sources_own_vocabulary() -> None:
     with pytest.raises(SourceFault, match="quota-reached"):
         read_answer(429, answer(result="error", **{"error-type": "quota-reached"}), "host")

@@ -15,7 +15,7 @@ from app.auth.tokens import ACCESS, REFRESH, Lifetimes, TokenExpired, TokenInval
 
 SECRET = "a secret of the tests, long enough"
 RETIRED = "the secret before, also long enough"
-TOKENS = Tokens(SECRET, Lifetimes(retired_secret=RETIRED))
+TOKENS = Tokens(SECRET, Lifetimes(), others=[RETIRED])
 (KEY_ID, KEY), (RETIRED_ID, RETIRED_KEY) = TOKENS._keys.items()
 ANN = uuid4()
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

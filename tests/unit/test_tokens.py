@@ -60,7 +60,7 @@ def test_an_expired_token_says_so() -> None:
 
 def test_a_retired_secret_still_reads_its_tokens() -> None:
     old = TOKENS.access(ANN, SESSION)
-    new = Tokens("the next secret, also long enough", Lifetimes(retired_secret=SECRET))
+    new = Tokens("the next secret, also long enough", Lifetimes(), others=[SECRET])
     assert new.read(old, ACCESS).user_id == ANN
     with pytest.raises(TokenInvalid):
         TOKENS.read(new.access(ANN, SESSION), ACCESS)
