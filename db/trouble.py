@@ -22,6 +22,8 @@ from asyncpg.exceptions import (
 # been refused for counts for so long, unless a later one is committed.
 REMEMBERED_SECONDS = 10.0
 
+SILENT = "It does not answer."
+
 # The narrower ones first.
 _WORDS: list[tuple[type[Exception], str]] = [
     (ReadOnlySQLTransactionError, "It is read-only."),
@@ -53,7 +55,7 @@ def in_words(error: BaseException) -> str:
     """What ails the database, as a sentence without its address."""
     if isinstance(error, NotLetIn):
         return "It refuses our connection."
-    return next((words for kind, words in _WORDS if isinstance(error, kind)), "It does not answer.")
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), SILENT)
 
 
 def remember(error: BaseException) -> None:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from actors.refusals import DatabaseUnavailable
 from db.engine import UNAVAILABLE
 from db.errors import ReadableError
-from db.trouble import NotLetIn, in_words, of_late
+from db.trouble import SILENT, NotLetIn, in_words, of_late
 
 # A wrong password, no such database, too few rights.
 _NOT_LET_IN = (NotLetIn, InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
@@ -36,5 +36,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
     if isinstance(error, UNAVAILABLE):
-        return f"PostgreSQL can't serve at DATABASE_URL. {in_words(error)} ({str(error) or type(error).__name__})"
+        words, told = in_words(error), str(error) or type(error).__name__
+        if words == SILENT:
+            return f"PostgreSQL does not answer at DATABASE_URL ({told})."
+        return f"PostgreSQL can't serve at DATABASE_URL. {words} ({told})"
     return None
