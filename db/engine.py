@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 from asyncpg.exceptions import (
     ConfigFileError,
+    DiskFullError,
     IdleInTransactionSessionTimeoutError,
     InsufficientResourcesError,
     InterfaceError,
@@ -15,7 +17,9 @@ from asyncpg.exceptions import (
     InvalidCatalogNameError,
     ObjectNotInPrerequisiteStateError,
     OperatorInterventionError,
+    OutOfMemoryError,
     PostgresConnectionError,
+    PostgresError,
     PostgresSystemError,
     ReadOnlySQLTransactionError,
     TransactionRollbackError,
@@ -24,6 +28,7 @@ from asyncpg.exceptions import (
 from msgspec import Struct
 from piccolo.engine.postgres import PostgresEngine
 
+from db import trouble
 from piccolo_conf import DB
 
 # What the driver raises when the database can't be reached, does not answer in time, or is there and can't serve: by
@@ -48,13 +53,38 @@ UNAVAILABLE = (
     ConfigFileError,  # F0
 )
 
-# A session that was told this would be told it again, though the server may have changed since.
+# A session that was told this would be told it again, though the server may have changed since. Not what is said to who
+# connects (a login that is refused, too many connections): the sessions that are there are good, and all there is.
 SPOILT = (
     ReadOnlySQLTransactionError,
-    InvalidAuthorizationSpecificationError,
-    InsufficientResourcesError,
+    DiskFullError,
+    OutOfMemoryError,
     PostgresSystemError,
 )
+
+
+# What a statement is told of a database that won't serve the next one either.
+_UNFIT = (InsufficientResourcesError, *SPOILT)
+
+
+class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection of the pool, which is replaced with all others where the server says what spoils a session."""
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """As asyncpg's."""
+        try:
+            return await super().execute(*args, **kwargs)
+        except _UNFIT as error:
+            await _refused(error)
+            raise
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+        """As asyncpg's: what Piccolo and the ledger ask through."""
+        try:
+            return await super().fetch(*args, **kwargs)
+        except _UNFIT as error:
+            await _refused(error)
+            raise
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -82,6 +112,8 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
         timeout=pool.connect_timeout_seconds,
         command_timeout=pool.statement_timeout_seconds,
         reset=_nothing_to_reset,
+        connection_class=Session,
+        connect=_connect,
         server_settings={
             "application_name": "wallet",
             "timezone": "UTC",
@@ -107,6 +139,21 @@ async def renew_connections() -> None:
     """Have every connection of the pool replaced before it is used again: its session is not what it should be."""
     if DB.pool:
         await DB.pool.expire_connections()
+
+
+async def _refused(error: BaseException) -> None:
+    trouble.remember(error)
+    if isinstance(error, SPOILT):
+        await renew_connections()
+
+
+async def _connect(*args: Any, **kwargs: Any) -> Any:
+    try:
+        return await asyncpg.connect(*args, **kwargs)
+    except UNAVAILABLE:
+        raise
+    except PostgresError as error:
+        raise trouble.NotLetIn(str(error)) from error
 
 
 async def _nothing_to_reset(_connection: Any) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from contextvars import Context
+from functools import partial
 from itertools import count
 from typing import Any
 
 from asyncpg import Connection, Record
 from piccolo.engine.postgres import PostgresTransaction
 
-from db.engine import SPOILT, UNAVAILABLE, engine, renew_connections
+from db import trouble
+from db.engine import UNAVAILABLE, engine
 from db.errors import ReadableError
 
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
@@ -106,7 +108,8 @@ async def transaction(
             silent = True
             raise
         engine().current_transaction.set(current)
-        end = current.commit
+        commit = partial(_commit, current)
+        end: Callable[[], Awaitable[Any]] = commit
         try:
             yield
         except TimeoutError:
@@ -120,22 +123,24 @@ async def transaction(
         try:
             with committing or nullcontext():
                 async with asyncio.timeout(COMMIT_SECONDS):
-                    await end()  # type: ignore[no-untyped-call]
+                    await end()
         except UNAVAILABLE as lost:
             silent = isinstance(lost, TimeoutError)
             if getattr(lost, "severity_en", "") == "ERROR":  # the session goes on: COMMIT was refused, not interrupted
                 raise
-            if end == current.commit:
+            if end == commit:
                 raise CommitInDoubt from lost
     except TimeoutError:
         silent = True
         raise
-    except SPOILT:
-        await renew_connections()
-        raise
     finally:
         engine().current_transaction.set(None)
         await _give_back(current, hang_up=silent)
+
+
+async def _commit(current: PostgresTransaction) -> None:
+    await current.commit()  # type: ignore[no-untyped-call]
+    trouble.forget()
 
 
 async def _give_back(current: PostgresTransaction, *, hang_up: bool) -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from actors.bank import Bank
 from actors.money import Rates
 from actors.orders import ChargeFee, Receipt
-from actors.refusals import Refusal
+from actors.refusals import DatabaseUnavailable, Refusal
 from actors.rules.fees import FEE_CURRENCY, FEE_PERIOD, MONTHLY_FEE, fee_at
 from db.currencies import CURRENCIES
 from db.tables import Wallet
@@ -59,7 +59,8 @@ async def charge_due_fees(
     Nobody is met twice, so the walk ends. `rates` only tell which blocked wallets are worth asking; `progress` is told
     the sums after each chunk, and how many wallets have had their turn.
 
-    Raises what the database raises when it can't be reached; what was charged until then stays charged.
+    Raises what the database raises when it can't be reached, or `DatabaseUnavailable` where it can't serve: nobody else
+    would fare better now. What was charged until then stays charged.
     """
     now = now or datetime.now(UTC)
     payable = _payable(rates)
@@ -72,6 +73,8 @@ async def charge_due_fees(
             answers = await asyncio.gather(*(bank.perform(order) for order in orders), return_exceptions=True)
             for order, answer in zip(orders, answers, strict=True):
                 _count(run, order, answer)
+            if unavailable := next((each for each in answers if isinstance(each, DatabaseUnavailable)), None):
+                raise unavailable
             orders = [
                 ChargeFee(wallet_id=order.wallet_id, due_at=order.due_at + FEE_PERIOD)
                 for order, answer in zip(orders, answers, strict=True)

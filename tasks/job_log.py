@@ -4,10 +4,15 @@ import logging
 from time import perf_counter
 from typing import Any
 
+from redis.exceptions import RedisError
 from saq import Job
 from saq.job import Status
 from saq.types import Context
 from structlog.contextvars import bind_contextvars, get_contextvars
+
+from actors.refusals import DatabaseUnavailable
+from db.engine import UNAVAILABLE
+from db.transaction import CommitInDoubt
 
 REQUEST_ID = "request_id"
 
@@ -37,7 +42,7 @@ async def job_begins(ctx: Context) -> None:
 
 
 async def job_ended(ctx: Context) -> None:
-    """SAQ's `after_process`: one line; at debug where the job found nothing to do."""
+    """SAQ's `after_process`: one line; at debug where the job found nothing to do, or nobody to ask (`is_outage`)."""
     job, began = ctx["job"], ctx.get(_BEGAN)
     if not isinstance(began, float):
         return
@@ -46,12 +51,19 @@ async def job_ended(ctx: Context) -> None:
         "ms": round((perf_counter() - began) * 1000, 1),
         "attempts": job.attempts,
     }
-    if job.status != Status.COMPLETE:
+    if is_outage(ctx.get("exception")):
+        _log.debug("job", extra=fields)
+    elif job.status != Status.COMPLETE:
         _log.warning("job", extra=fields)
     elif did_something(job.result):
         _log.info("job", extra=fields)
     else:
         _log.debug("job", extra=fields)
+
+
+def is_outage(error: object) -> bool:
+    """Whether a job failed for want of Redis or PostgreSQL, which all of them do then: once is enough to say so."""
+    return isinstance(error, (RedisError, DatabaseUnavailable, CommitInDoubt, *UNAVAILABLE))
 
 
 def did_something(result: Any) -> bool:

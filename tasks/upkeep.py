@@ -66,7 +66,11 @@ async def _forget(name: str, table: type[Table], condition: str) -> int:
 
 
 async def forget_images(folder: Path) -> int:
-    """Delete the images that have been nobody's for a day; how many. A folder that is not there has none."""
+    """
+    Delete the images that have been nobody's for a day; how many. A folder that is not there has none.
+
+    Where the folder can't be read or written to, that is logged: the next night finds what is left.
+    """
     total, files = 0, await asyncio.to_thread(_old_images, folder)
     while batch := list(islice(files, IMAGE_BATCH)):
         rows = await User.raw(_NAMELESS, batch)
@@ -78,15 +82,23 @@ async def forget_images(folder: Path) -> int:
 
 def _old_images(folder: Path) -> Iterator[str]:
     before = time.time() - YOUNG_SECONDS
-    if not folder.is_dir():
+    try:
+        if not folder.is_dir():
+            return iter(())
+        images = [path for path in folder.iterdir() if IMAGE_NAME.fullmatch(path.name)]
+        return iter([path.name for path in images if path.stat().st_mtime < before])
+    except OSError as error:  # elsewhere that is a lost database
+        _log.warning("Images can't be cleaned up in %s: %s", folder, error.strerror)
         return iter(())
-    images = [path for path in folder.iterdir() if IMAGE_NAME.fullmatch(path.name)]
-    return iter([path.name for path in images if path.stat().st_mtime < before])
 
 
 def _unlink(folder: Path, names: list[str]) -> None:
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("Images can't be deleted in %s: %s", folder, error.strerror)
+            return
 
 
 async def audit_and_keep() -> AuditReport:

@@ -20,7 +20,7 @@ from actors.engine.background import end, in_background
 from db.engine import UNAVAILABLE, Pool, connection_pool
 from tasks.banking import Banking
 from tasks.heartbeat import BEAT_SECONDS, beat
-from tasks.job_log import JobsByName, job_begins, job_ended
+from tasks.job_log import JobsByName, is_outage, job_begins, job_ended
 from tasks.jobs import CRON_JOBS, Tools, refresh_rates_if_old
 from tasks.messages.caught import development_smtp
 from tasks.messages.delivery import Delivery
@@ -196,7 +196,7 @@ class _OutagesOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, (RedisError, *UNAVAILABLE)):
+        if not is_outage(error):
             return True
         name = type(error).__name__
         if time.monotonic() - self._told_at.get(name, -QUIET_SECONDS) < QUIET_SECONDS:

@@ -9,11 +9,13 @@ from asyncpg.exceptions import (
 )
 from redis.exceptions import RedisError
 
+from actors.refusals import DatabaseUnavailable
 from db.engine import UNAVAILABLE
 from db.errors import ReadableError
+from db.trouble import SILENT, NotLetIn, in_words, of_late
 
 # A wrong password, no such database, too few rights.
-_NOT_LET_IN = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
+_NOT_LET_IN = (NotLetIn, InvalidAuthorizationSpecificationError, InvalidCatalogNameError, InsufficientPrivilegeError)
 _NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
 
 
@@ -23,6 +25,8 @@ def sentence(error: BaseException) -> str | None:
         return sentence(error.exceptions[0])
     if isinstance(error, ReadableError):
         return str(error)
+    if isinstance(error, DatabaseUnavailable):
+        return f"PostgreSQL can't serve at DATABASE_URL. {of_late() or error.title} What was done before stays done."
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({error})."
     if isinstance(error, OSError) and error.filename:
@@ -32,5 +36,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
     if isinstance(error, UNAVAILABLE):
-        return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
+        words, told = in_words(error), str(error) or type(error).__name__
+        if words == SILENT:
+            return f"PostgreSQL does not answer at DATABASE_URL ({told})."
+        return f"PostgreSQL can't serve at DATABASE_URL. {words} ({told})"
     return None

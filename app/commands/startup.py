@@ -63,3 +63,4 @@ def environment(*, with_running: bool = True) -> None:
     warnings.filterwarnings("ignore", module="piccolo")
     # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs/` says.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # the command itself says in a sentence what it met

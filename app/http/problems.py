@@ -15,6 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
+from actors.engine.seldom import Seldom
 from actors.refusals import (
     BulkRefused,
     Crowded,
@@ -30,6 +31,7 @@ from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
 log = logging.getLogger(__name__)
+_no_database = Seldom(log, "no database or Redis for %s: %s")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -177,7 +179,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def _database_gone(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.warning("no database or Redis for %s: %s", route_of(request.scope), type(error).__name__)
+    _no_database.warn(route_of(request.scope), type(error).__name__)
     return refused(request, DatabaseUnavailable())
 
 

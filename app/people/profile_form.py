@@ -1,5 +1,7 @@
 """The body of `PATCH /users/update/`, which comes as JSON or as a form with a file."""
 
+import logging
+import tempfile
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ from litestar.datastructures import FormMultiDict, UploadFile
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from actors.engine.seldom import Seldom
 from actors.refusals import FieldError
 from app.http.bodies import decode
 from app.http.connected import while_connected
@@ -16,7 +19,9 @@ from app.http.fields import PlainText
 from app.http.problems import ContentTooLarge, UnsupportedMediaType, ValidationFailed
 from app.limits.bodies import ORDINARY_BYTES
 from app.people.images.child import Picture
-from app.people.images.keeping import BYTES_MAX, Images, ImageTooLarge
+from app.people.images.keeping import BYTES_MAX, Images, ImageTooLarge, StorageUnavailable
+
+_no_room = Seldom(logging.getLogger(__name__), "an upload can't be kept in %s: %s")
 
 NAME_LENGTH_MAX = 150
 # The file, the names and what multipart/form-data puts around them.
@@ -97,6 +102,9 @@ async def _from_form(request: Request[Any, Any, Any]) -> tuple[UpdatePersonalInf
     # The client names each part's charset: it may not exist, or not fit the bytes.
     except (ValueError, LookupError):
         raise ValidationFailed(detail="The form can't be read.") from None
+    except OSError as error:  # a file of more than a megabyte waits on the disk until it has all arrived
+        _no_room.warn(tempfile.gettempdir(), error.strerror)
+        raise StorageUnavailable() from None
     try:
         names = {name: _text(form, name) for name in ("first_name", "last_name") if name in form}
         return _convert(names), await _image(form)

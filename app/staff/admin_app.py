@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.bank import Bank
+from actors.engine.seldom import Seldom
 from actors.refusals import DatabaseUnavailable
 from app.limits.requests import RateLimiter
 from app.limits.threads import Threads
@@ -21,8 +22,10 @@ from app.staff.logins import Guard, StaffLogin, client_address, on_guard
 from app.staff.money_forms import money_forms
 from app.staff.people_forms import people_forms
 from db.engine import UNAVAILABLE
+from db.transaction import CommitInDoubt
 
 log = logging.getLogger(__name__)
+_no_database = Seldom(log, "no database for the admin: %s")
 
 SESSION = timedelta(hours=1)
 SESSION_MAX = timedelta(hours=12)
@@ -91,12 +94,18 @@ def _close(part: Any, path: str) -> None:
 
 def _say_when_unavailable(part: Any) -> None:
     """Piccolo Admin would log a traceback for each request of an outage."""
-    for error in UNAVAILABLE:
+    for error in (*UNAVAILABLE, CommitInDoubt, DatabaseUnavailable):
         part.add_exception_handler(error, _unavailable)
 
 
-async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(DatabaseUnavailable())}, 503, {"Retry-After": "1"})
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
+    # What a command or the bank says itself tells whether something may have happened.
+    said = str(error) if isinstance(error, CommitInDoubt | DatabaseUnavailable) else str(DatabaseUnavailable())
+    if isinstance(error, UNAVAILABLE):
+        _no_database.warn(type(error).__name__)
+    # The page shows `custom_form_error` where a form was sent, `detail` elsewhere.
+    answer = {"detail": said, "custom_form_error": said, "code": DatabaseUnavailable.code}
+    return JSONResponse(answer, 503, {"Retry-After": str(DatabaseUnavailable.retry_after_seconds)})
 
 
 async def _not_understood(request: Request, error: Exception) -> JSONResponse:

@@ -1,7 +1,6 @@
-"""What the forms of the admin have in common: who asks and why, and what is said where the database does not answer."""
+"""What the forms of the admin have in common: who asks and why, in texts that show."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from piccolo_admin.endpoints import FormConfig
@@ -10,8 +9,6 @@ from starlette.requests import Request
 
 from actors.orders import StaffMember
 from app.http.plain_text import fault_of, shows
-from db.engine import UNAVAILABLE
-from db.transaction import CommitInDoubt
 
 
 class StaffForm(BaseModel):
@@ -46,22 +43,6 @@ def operator(request: Request) -> StaffMember:
     if not login.superuser:
         raise ValueError("You may look, but not act. Ask an operator.")
     return StaffMember(login.id, login.username)
-
-
-@contextmanager
-def database_trouble_in_words() -> Iterator[None]:
-    """
-    Let Piccolo Admin show a sentence where the database does not answer within the block.
-
-    Raises:
-        ValueError: it does not.
-    """
-    try:
-        yield
-    except CommitInDoubt as error:
-        raise ValueError(str(error)) from None
-    except UNAVAILABLE:
-        raise ValueError("The database does not answer. Nothing has happened. Try again in a moment.") from None
 
 
 def form_config(

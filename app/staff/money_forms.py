@@ -11,8 +11,8 @@ from starlette.requests import Request
 from actors.bank import Bank
 from actors.money import InvalidAmount, amount_from_json
 from actors.orders import Adjust, Freeze, IdempotencyKey, Order, Receipt, Reverse, Unfreeze, new_id
-from actors.refusals import IdempotencyKeyReused, Refusal
-from app.staff.forms import Reason, StaffForm, database_trouble_in_words, form_config, operator
+from actors.refusals import DatabaseUnavailable, IdempotencyKeyReused, Refusal
+from app.staff.forms import Reason, StaffForm, form_config, operator
 from db.tables import Wallet
 
 GROUP = "Act on money"
@@ -135,14 +135,15 @@ async def _perform(bank: Bank, order: Order) -> Receipt:
         return await bank.perform(order)
     except IdempotencyKeyReused:
         raise ValueError("This reference was used for another wallet or amount. Choose a new one.") from None
+    except DatabaseUnavailable:  # the admin's own words for it, and its status
+        raise
     except Refusal as refusal:
         raise ValueError(f"{refusal.title} {refusal}") from None
 
 
 async def wallet_id_of(number: str) -> int:
     """The id of a person's wallet. Raises `ValueError`, with a sentence, where nobody has this number."""
-    with database_trouble_in_words():
-        row = await Wallet.select(Wallet.id).where((Wallet.wallet_number == number) & Wallet.user.is_not_null()).first()
+    row = await Wallet.select(Wallet.id).where((Wallet.wallet_number == number) & Wallet.user.is_not_null()).first()
     if row is None:
         raise ValueError("There is no wallet of a person with this number.")
     wallet_id: int = row["id"]
@@ -150,8 +151,7 @@ async def wallet_id_of(number: str) -> int:
 
 
 async def _refuse_erased(wallet_id: int) -> None:
-    with database_trouble_in_words():
-        erased = await Wallet.exists().where((Wallet.id == wallet_id) & Wallet.user.erased_at.is_not_null())
+    erased = await Wallet.exists().where((Wallet.id == wallet_id) & Wallet.user.erased_at.is_not_null())
     if erased:
         raise ValueError("Its owner has been erased: nobody could get at what arrives. It stays frozen.")
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from actors.orders import StaffMember
 from app.people.blocking import Blocked, block, unblock
 from app.people.lookup import PersonError
-from app.staff.forms import Reason, StaffForm, database_trouble_in_words, form_config, operator
+from app.staff.forms import Reason, StaffForm, form_config, operator
 
 GROUP = "Act on people"
 Who = Annotated[
@@ -39,11 +39,10 @@ def people_forms(phone_region: str) -> list[FormConfig]:
     def asking(change: _Change, done: str, unchanged: str) -> Callable[[Request, Any], Awaitable[str]]:
         async def endpoint(request: Request, form: BlockForm) -> str:
             staff = operator(request)
-            with database_trouble_in_words():
-                try:
-                    came_to = await change(form.person, reason=form.reason, staff=staff, phone_region=phone_region)
-                except PersonError as error:
-                    raise ValueError(str(error)) from None
+            try:
+                came_to = await change(form.person, reason=form.reason, staff=staff, phone_region=phone_region)
+            except PersonError as error:
+                raise ValueError(str(error)) from None
             return done if came_to.changed else unchanged
 
         return endpoint

@@ -48,7 +48,8 @@ def workers_route(queue: RedisQueue, *, production: bool, public_url: str) -> AS
         except UNAVAILABLE:
             sentence, again = str(DatabaseUnavailable()), (b"retry-after", b"1")
             if path.startswith(f"{PATH}/api/"):
-                said = msgspec.json.encode({"error": sentence})  # what the page shows of an answer that is none
+                # `error` is what the page shows of an answer that is none.
+                said = msgspec.json.encode({"error": sentence, "code": DatabaseUnavailable.code})
                 await answer(decorated, 503, said, again, content_type=b"application/json")
             else:
                 await answer(decorated, 503, sentence.encode(), again)

@@ -3,11 +3,13 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from asyncpg.exceptions import ReadOnlySQLTransactionError
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -16,9 +18,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.seldom import Seldom
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
-from db.engine import UNAVAILABLE, engine
+from db import trouble
+from db.engine import UNAVAILABLE, engine, renew_connections
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
 
@@ -28,7 +32,13 @@ CHECK_SECONDS = 5.0
 # So many checks at once, each with its questions to PostgreSQL and Redis. Whoever asks beyond that shares the last one.
 RUNS_MAX = 8
 
+# As cheap as `SELECT 1`, which a standby answers too, and a session that was opened before a server became one.
+_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean AS read_only"
+
 _DOWN = "The database is down or this process is stopping: send requests to another process."
+
+log = logging.getLogger(__name__)
+_no_check = Seldom(log, "a part could not be checked, and counts as down: %r")
 
 State = Literal["ok", "degraded", "down"]
 
@@ -63,9 +73,10 @@ class Observation(Struct, frozen=True, kw_only=True):
 class HealthChecks:
     """Checks every part now and then, and whenever somebody asks."""
 
-    def __init__(self, redis: Redis, board: RateBoard) -> None:
+    def __init__(self, redis: Redis, board: RateBoard, media_trouble: Callable[[], Awaitable[str | None]]) -> None:
         self._redis = redis
         self.board = board
+        self._media_trouble = media_trouble
         self._checks: dict[str, Check] = {}
         self._stopping_since: datetime | None = None
         self._runs: list[asyncio.Task[Readiness]] = []
@@ -89,8 +100,8 @@ class HealthChecks:
         return await asyncio.shield(self._runs[-1])
 
     async def _run(self) -> Readiness:
-        database, redis, worker = await asyncio.gather(
-            _reachable(engine().run_ddl("SELECT 1")), _reachable(self._redis.ping()), self._worker()
+        database, redis, worker, media = await asyncio.gather(
+            _database(), _reachable(self._redis.ping()), self._worker(), self._media()
         )
         now = datetime.now(UTC)
         checks = {
@@ -100,6 +111,7 @@ class HealthChecks:
                 ("redis", redis),
                 ("rates", self._rates(now)),
                 ("worker", worker),
+                ("media", media),
             )
         }
         self._checks = checks
@@ -135,6 +147,10 @@ class HealthChecks:
             return Observation(status="degraded", detail=detail, since=since)
         return Observation(status="ok", detail=source)
 
+    async def _media(self) -> Observation:
+        found = await self._media_trouble()
+        return Observation(status="degraded", detail=found) if found else Observation(status="ok")
+
     async def _worker(self) -> Observation:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -150,19 +166,41 @@ class HealthChecks:
         return Observation(status="ok", detail=f"Last heartbeat {seconds} seconds ago.")
 
 
+async def _database() -> Observation:
+    """Whether it would take a payment: it answers, may be written to, and has not refused what was written of late."""
+    try:
+        (row,) = await _answer_to(engine().run_ddl(_IS_READ_ONLY))
+        if row["read_only"]:
+            await renew_connections()  # the session would say so for ever, whatever has become of the server
+            raise ReadOnlySQLTransactionError
+    except UNAVAILABLE as error:
+        return Observation(status="down", detail=trouble.in_words(error))
+    except Exception as error:  # noqa: BLE001 - whoever asks is told, and not with a 500
+        _no_check.warn(error)
+        return Observation(status="down", detail="It can't be asked.")
+    refused = trouble.of_late()
+    return Observation(status="down", detail=refused) if refused else Observation(status="ok")
+
+
 async def _reachable(question: Any) -> Observation:
+    try:
+        await _answer_to(question)
+    except (*UNAVAILABLE, RedisError):
+        return Observation(status="down", detail="It does not answer.")
+    return Observation(status="ok")
+
+
+async def _answer_to(question: Any) -> Any:
+    """What is answered. Raises `TimeoutError` where nothing is within `PROBE_SECONDS`."""
     asked = asyncio.ensure_future(question)
     asked.add_done_callback(_retrieve_error)
     try:
         answered, _ = await asyncio.wait([asked], timeout=PROBE_SECONDS)
         if answered:
-            asked.result()
-            return Observation(status="ok")
-    except (*UNAVAILABLE, RedisError):
-        pass
+            return asked.result()
     finally:
         asked.cancel()  # without waiting for it: asyncpg, hanging up, waits for the server once more
-    return Observation(status="down", detail="It does not answer.")
+    raise TimeoutError
 
 
 def _retrieve_error(asked: asyncio.Future[Any]) -> None:
@@ -190,7 +228,7 @@ class HealthController(OrderedController):
         responses={503: ResponseSpec(Readiness, description=_DOWN, generate_examples=False)},
     )
     async def ready(self, health_checks: NamedDependency[HealthChecks]) -> Response[Readiness]:
-        """Reports database, Redis, rates and worker, each with its state and since when it has had it."""
+        """Reports database, Redis, rates, worker and images, each with its state and since when it has had it."""
         readiness = await health_checks.run()
         down = readiness.status == "down"
         return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)

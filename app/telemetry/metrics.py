@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from actors.engine.seldom import Seldom
 from app.auth.tokens import NotAuthenticated
 from app.telemetry.health import PROBE_SECONDS, HealthChecks
 from app.telemetry.shared_metrics import FOLDER_VARIABLE
@@ -52,6 +54,9 @@ GROUP BY 1, 2, 3
 
 Family = GaugeMetricFamily
 
+log = logging.getLogger(__name__)
+_left_out = Seldom(log, "some metrics are left out: %r")
+
 
 class World:
     """What nobody counts as it happens, since it is a state of the world: read when Prometheus asks."""
@@ -67,8 +72,10 @@ class World:
         for each in found:
             if isinstance(each, list):
                 families += each
-            elif not isinstance(each, (RedisError, *UNAVAILABLE)):
+            elif isinstance(each, asyncio.CancelledError):
                 raise each
+            elif not isinstance(each, (RedisError, *UNAVAILABLE)):
+                _left_out.warn(each)  # whatever it is, the other numbers are wanted all the more
         return families
 
     async def _parts(self) -> list[Family]:
@@ -168,11 +175,16 @@ class _Told:
 
 def _text(families: list[Family]) -> bytes:
     shared = os.environ.get(FOLDER_VARIABLE)
-    registry = CollectorRegistry()
-    if shared:
-        MultiProcessCollector(registry, shared)  # type: ignore[no-untyped-call]
-    registry.register(_Told(families))
-    return (b"" if shared else generate_latest(REGISTRY)) + generate_latest(registry)
+    counted = CollectorRegistry() if shared else REGISTRY
+    told = CollectorRegistry()
+    told.register(_Told(families))
+    try:
+        if shared:
+            MultiProcessCollector(counted, shared)  # type: ignore[no-untyped-call]
+        return generate_latest(counted) + generate_latest(told)
+    except (OSError, ValueError) as error:  # the folder is gone, or a file of it is half written
+        _left_out.warn(error)
+        return generate_latest(told)
 
 
 def _gauge(name: str, meaning: str, value: float) -> Family:

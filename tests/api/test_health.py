@@ -17,7 +17,7 @@ from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.prices import publish_rates
 
-PARTS = {"database", "redis", "rates", "worker"}
+PARTS = {"database", "redis", "rates", "worker", "media"}
 
 
 async def test_a_process_that_lives_says_so_to_anybody(client: httpx.AsyncClient) -> None:
@@ -30,7 +30,7 @@ async def test_without_rates_and_worker_it_is_degraded_and_serves(client: httpx.
     answer = await client.get("/health/ready/")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     states = {name: check["status"] for name, check in answer.json()["checks"].items()}
-    assert states == {"database": "ok", "redis": "ok", "rates": "down", "worker": "down"}
+    assert states == {"database": "ok", "redis": "ok", "rates": "down", "worker": "down", "media": "ok"}
 
 
 async def test_hundreds_who_ask_at_once_share_a_few_answers(client: httpx.AsyncClient, redis_url: str) -> None:

@@ -229,7 +229,7 @@ class TestWithoutPostgres:
         postgres.interrupt()
         postgres.stop()
         sentence = "Nothing has happened. Try again in a moment."
-        for path, said in (("", sentence), ("api/queues", f'{{"error":"{sentence}"}}')):
+        for path, said in (("", sentence), ("api/queues", f'{{"error":"{sentence}","code":"database_unavailable"}}')):
             answer = await operator.get(path)
             assert (answer.status_code, answer.headers["Retry-After"], answer.text) == (503, "1", said)
         assert (await operator.post(ORDERS[0])).status_code == 503

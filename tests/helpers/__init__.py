@@ -13,6 +13,7 @@ request_bodies  bodies for any operation: valid, nearly valid, rubbish
 purses, banks   wallets and their owners' orders below the API; the banks that carry those out
 prices          what a dollar costs
 postgres        a test's database: audited, watched, held up, poisoned
+unfit           a database that answers and can't serve, in every way
 waiting         until something is so
 patience        how long a busy machine may take where a test is not about silence
 wallet_processes, processes   `wallet` commands as real processes; which processes live in a folder

@@ -1,0 +1,77 @@
+"""What keeps a database from serving though it answers: in words, and remembered for whoever asks whether it serves."""
+
+from time import monotonic
+
+from asyncpg.exceptions import (
+    CannotConnectNowError,
+    DiskFullError,
+    InsufficientResourcesError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
+    LockNotAvailableError,
+    ObjectNotInPrerequisiteStateError,
+    OutOfMemoryError,
+    PostgresConnectionError,
+    PostgresSystemError,
+    ReadOnlySQLTransactionError,
+    TooManyConnectionsError,
+    TransactionRollbackError,
+)
+
+# A full disk refuses the write that needs a new page, and no question tells which one that will be. So what a write has
+# been refused for counts for so long, unless a later one is committed.
+REMEMBERED_SECONDS = 10.0
+
+SILENT = "It does not answer."
+
+# The narrower ones first.
+_WORDS: list[tuple[type[Exception], str]] = [
+    (ReadOnlySQLTransactionError, "It is read-only."),
+    (DiskFullError, "Its disk is full."),
+    (OutOfMemoryError, "It has no memory left."),
+    (TooManyConnectionsError, "It has no connection left for us."),
+    (InsufficientResourcesError, "It has reached a limit of its configuration."),
+    (PostgresSystemError, "It can't read or write its files."),
+    (InvalidAuthorizationSpecificationError, "It refuses our login."),
+    (InvalidCatalogNameError, "It has no database of this name."),
+    (LockNotAvailableError, "Somebody else has locked what is needed."),
+    (ObjectNotInPrerequisiteStateError, "It allows no connections to this database."),
+    (TransactionRollbackError, "It rolls transactions back."),
+    (CannotConnectNowError, "It is starting or stopping."),
+]
+
+_last: tuple[float, str] | None = None
+
+
+class NotLetIn(PostgresConnectionError):  # type: ignore[misc]  # asyncpg has no types
+    """
+    A connection was refused for a reason that would be a fault of ours in a statement, such as a missing privilege.
+
+    Nobody can be served before that is mended, and nobody has asked for anything wrong.
+    """
+
+
+def in_words(error: BaseException) -> str:
+    """What ails the database, as a sentence without its address."""
+    if isinstance(error, NotLetIn):
+        return "It refuses our connection."
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), SILENT)
+
+
+def remember(error: BaseException) -> None:
+    """A statement was refused for something that concerns the whole database."""
+    global _last
+    _last = monotonic(), in_words(error)
+
+
+def forget() -> None:
+    """A transaction was committed: whatever it was is over."""
+    global _last
+    _last = None
+
+
+def of_late() -> str | None:
+    """Why a statement was refused within the last seconds, unless a transaction has been committed since."""
+    if _last and monotonic() - _last[0] < REMEMBERED_SECONDS:
+        return _last[1]
+    return None
