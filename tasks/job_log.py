@@ -12,6 +12,8 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 REQUEST_ID = "request_id"
 
 _BEGAN = "job_log_began"
+# Jobs that have ended badly, and how, and not well since: a job that fails every two seconds is said to do so once.
+_failing: set[tuple[str, Status]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ async def job_begins(ctx: Context) -> None:
 
 
 async def job_ended(ctx: Context) -> None:
-    """SAQ's `after_process`: one line; at debug where the job found nothing to do."""
+    """SAQ's `after_process`: one line; at debug where the job found nothing to do, or fails as it has failed before."""
     job, began = ctx["job"], ctx.get(_BEGAN)
     if not isinstance(began, float):
         return
@@ -47,8 +49,12 @@ async def job_ended(ctx: Context) -> None:
         "attempts": job.attempts,
     }
     if job.status != Status.COMPLETE:
-        _log.warning("job", extra=fields)
-    elif did_something(job.result):
+        said = (job.function, job.status) in _failing
+        _failing.add((job.function, job.status))
+        _log.log(logging.DEBUG if said else logging.WARNING, "job", extra=fields)
+        return
+    _failing.difference_update([each for each in _failing if each[0] == job.function])
+    if did_something(job.result):
         _log.info("job", extra=fields)
     else:
         _log.debug("job", extra=fields)

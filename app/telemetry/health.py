@@ -16,9 +16,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.redis_client import PROBE_KEY, PROBE_KEY_SECONDS, redis_fault
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
 from db.engine import UNAVAILABLE, engine
+from tasks.fees import overdue
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
 
@@ -89,9 +91,11 @@ class HealthChecks:
         return await asyncio.shield(self._runs[-1])
 
     async def _run(self) -> Readiness:
-        database, redis, worker = await asyncio.gather(
-            _reachable(engine().run_ddl("SELECT 1")), _reachable(self._redis.ping()), self._worker()
+        database, redis, worker, fees = await asyncio.gather(
+            _reachable(engine().run_ddl("SELECT 1")), self._redis_writes(), self._worker(), _fees()
         )
+        if redis.status == "down":
+            worker = Observation(status="down", detail="Its heartbeat can't be told without Redis.")
         now = datetime.now(UTC)
         checks = {
             name: self._checked(name, observation, now)
@@ -100,6 +104,7 @@ class HealthChecks:
                 ("redis", redis),
                 ("rates", self._rates(now)),
                 ("worker", worker),
+                ("fees", fees),
             )
         }
         self._checks = checks
@@ -132,6 +137,14 @@ class HealthChecks:
             return Observation(status="down", detail=detail, since=rates.valid_until)
         return Observation(status="ok", detail=source)
 
+    async def _redis_writes(self) -> Observation:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._redis.set(PROBE_KEY, 1, ex=PROBE_KEY_SECONDS)
+        except (RedisError, OSError) as error:
+            return Observation(status="down", detail=f"It {redis_fault(error)}.")
+        return Observation(status="ok")
+
     async def _worker(self) -> Observation:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -139,12 +152,25 @@ class HealthChecks:
         except (RedisError, OSError):
             return Observation(status="down", detail="Its heartbeat can't be read without Redis.")
         if age is None:
-            return Observation(status="down", detail="No worker has ever run: start `wallet worker`.")
+            return Observation(status="down", detail="No worker has told that it lives: start `wallet worker`.")
         seconds = age // timedelta(seconds=1)
         if age > ALIVE:
             detail = f"No heartbeat for {seconds} seconds: is `wallet worker` running?"
             return Observation(status="down", detail=detail, since=datetime.now(UTC) - age)
         return Observation(status="ok", detail=f"Last heartbeat {seconds} seconds ago.")
+
+
+async def _fees() -> Observation:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            late = await overdue()
+    except UNAVAILABLE:
+        return Observation(status="degraded", detail="Whether fees are overdue can't be read without the database.")
+    if not late.wallets:
+        return Observation(status="ok")
+    minutes = int(late.seconds // 60)
+    detail = f"Fees that were due {minutes} minutes ago have not been charged: does `wallet worker` do its jobs?"
+    return Observation(status="degraded", detail=detail, since=datetime.now(UTC) - timedelta(seconds=late.seconds))
 
 
 async def _reachable(question: Any) -> Observation:
@@ -187,7 +213,7 @@ class HealthController(OrderedController):
         responses={503: ResponseSpec(Readiness, description=_DOWN, generate_examples=False)},
     )
     async def ready(self, health_checks: NamedDependency[HealthChecks]) -> Response[Readiness]:
-        """Reports database, Redis, rates and worker, each with its state and since when it has had it."""
+        """Reports database, Redis, rates, worker and overdue fees, each with its state and since when it has had it."""
         readiness = await health_checks.run()
         down = readiness.status == "down"
         return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)
