@@ -3,10 +3,10 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -33,6 +33,7 @@ RUNS_MAX = 8
 _DOWN = "The database is down or this process is stopping: send requests to another process."
 
 State = Literal["ok", "degraded", "down"]
+T = TypeVar("T")
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -139,8 +140,7 @@ class HealthChecks:
 
     async def _redis_writes(self) -> Observation:
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                await self._redis.set(PROBE_KEY, 1, ex=PROBE_KEY_SECONDS)
+            await _answer(self._redis.set(PROBE_KEY, 1, ex=PROBE_KEY_SECONDS))
         except (RedisError, OSError) as error:
             return Observation(status="down", detail=f"It {redis_fault(error)}.")
         return Observation(status="ok")
@@ -162,8 +162,7 @@ class HealthChecks:
 
 async def _fees() -> Observation:
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            late = await overdue()
+        late = await _answer(overdue())
     except UNAVAILABLE:
         return Observation(status="degraded", detail="Whether fees are overdue can't be read without the database.")
     if not late.wallets:
@@ -171,6 +170,19 @@ async def _fees() -> Observation:
     minutes = int(late.seconds // 60)
     detail = f"Fees that were due {minutes} minutes ago have not been charged: does `wallet worker` do its jobs?"
     return Observation(status="degraded", detail=detail, since=datetime.now(UTC) - timedelta(seconds=late.seconds))
+
+
+async def _answer(question: Awaitable[T]) -> T:
+    """What comes of a question. Raises `TimeoutError` in time, also where asyncpg, hanging up, waits once more."""
+    asked = asyncio.ensure_future(question)
+    asked.add_done_callback(_retrieve_error)
+    try:
+        await asyncio.wait([asked], timeout=PROBE_SECONDS)
+        if asked.done():
+            return asked.result()
+    finally:
+        asked.cancel()
+    raise TimeoutError
 
 
 async def _reachable(question: Any) -> Observation:

@@ -1,4 +1,4 @@
-"""A Redis that is a replica or full answers PING and reads: it is named as what is at fault, and is not said to be back."""
+"""A Redis that is a replica or full answers PING and reads: it is named as what is at fault, and is not "back"."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
