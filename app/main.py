@@ -9,10 +9,10 @@ from typing import Any
 
 from litestar import Litestar, Router
 from litestar.di import Provide
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from actors.engine.redis_client import open_redis
 from app.auth.revocations import Revocations
 from app.auth.sessions import Sessions
 from app.auth.tokens import Tokens, caller
@@ -62,11 +62,9 @@ REDIS_SECONDS = 2.0  # one that takes longer to answer counts as gone
 def create_app(settings: Settings) -> Litestar:
     """The API as an ASGI application; its lifespan opens and closes what it needs."""
     production = not settings.development
-    redis: Redis = Redis.from_url(
-        settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
-    )
+    redis = open_redis(settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
     # For those who count, each of whom asks one question at a time, with a time limit of their own around it.
-    counting: Redis = Redis.from_url(
+    counting = open_redis(
         settings.redis_url,
         socket_timeout=None,
         socket_connect_timeout=REDIS_SECONDS,

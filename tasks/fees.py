@@ -30,7 +30,35 @@ FROM wallet WHERE "user" IS NOT NULL AND frozen_at IS NULL AND fee_due_at <= {}
 """
 _CHUNK = f"SELECT id, fee_due_at {_DUE} AND (fee_due_at, id) > ({{}}, {{}}) ORDER BY fee_due_at, id LIMIT {{}}"
 
+# The worker charges every five minutes: what has been due for longer than three times that is overdue.
+OVERDUE_SECONDS = 15 * 60
+# More are not counted: the number is for people, and counting a million would take a second.
+_OVERDUE_COUNTED = 10_000
+# By PostgreSQL's clock. A wallet that waits for the money to pay its fee is blocked, and is not among these.
+_OVERDUE = """
+SELECT count(*) AS wallets, coalesce(extract(epoch FROM clock_timestamp() - min(fee_due_at)), 0)::float AS seconds
+FROM (
+    SELECT fee_due_at FROM wallet
+    WHERE "user" IS NOT NULL AND frozen_at IS NULL AND is_active
+        AND fee_due_at < clock_timestamp() - make_interval(secs => {})
+    ORDER BY fee_due_at LIMIT {}
+) AS overdue
+"""
+
 _log = logging.getLogger(__name__)
+
+
+class Overdue(Struct, frozen=True, kw_only=True):
+    """Fees that should have been charged by now: of how many wallets, and how long the oldest has been due."""
+
+    wallets: int  # 10 000 where there are more
+    seconds: float
+
+
+async def overdue() -> Overdue:
+    """The fees that have been due for longer than `OVERDUE_SECONDS`. Raises what the database raises."""
+    (row,) = await Wallet.raw(_OVERDUE, OVERDUE_SECONDS, _OVERDUE_COUNTED)
+    return Overdue(**row)
 
 
 class FeesCharged(Struct, kw_only=True):

@@ -22,10 +22,14 @@ async def beat(redis: Redis) -> None:
 
 async def heartbeat_age(redis: Redis) -> timedelta | None:
     """
-    How long ago a worker last said that it lives; None where none has within `KEPT`.
+    How long ago a worker last said that it lives; None where none has within `KEPT`, or where that can't be believed.
 
     Told by Redis's own clock, from what is left of the key's life: the clocks of two machines may differ by more than
-    `ALIVE`. Raises what Redis raises.
+    `ALIVE`. Where Redis's own clock was set back, what was said before seems to come from the future, and is not
+    believed. Raises what Redis raises.
     """
     left_ms: int = await redis.pttl(HEARTBEAT_KEY)
-    return None if left_ms < 0 else KEPT - timedelta(milliseconds=left_ms)
+    left = timedelta(milliseconds=left_ms)
+    if left < timedelta() or left > KEPT + ALIVE:
+        return None
+    return max(KEPT - left, timedelta())

@@ -17,6 +17,8 @@ from db.transaction import CommitInDoubt
 REQUEST_ID = "request_id"
 
 _BEGAN = "job_log_began"
+# Jobs that have ended badly, and how, and not well since: a job that fails every two seconds is said to do so once.
+_failing: set[tuple[str, Status]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +44,10 @@ async def job_begins(ctx: Context) -> None:
 
 
 async def job_ended(ctx: Context) -> None:
-    """SAQ's `after_process`: one line; at debug where the job found nothing to do, or nobody to ask (`is_outage`)."""
+    """
+    SAQ's `after_process`: one line; at debug where the job found nothing to do, had nobody to ask (`is_outage`), or
+    fails as it has failed before.
+    """
     job, began = ctx["job"], ctx.get(_BEGAN)
     if not isinstance(began, float):
         return
@@ -53,9 +58,14 @@ async def job_ended(ctx: Context) -> None:
     }
     if is_outage(ctx.get("exception")):
         _log.debug("job", extra=fields)
-    elif job.status != Status.COMPLETE:
-        _log.warning("job", extra=fields)
-    elif did_something(job.result):
+        return
+    if job.status != Status.COMPLETE:
+        said = (job.function, job.status) in _failing
+        _failing.add((job.function, job.status))
+        _log.log(logging.DEBUG if said else logging.WARNING, "job", extra=fields)
+        return
+    _failing.difference_update([each for each in _failing if each[0] == job.function])
+    if did_something(job.result):
         _log.info("job", extra=fields)
     else:
         _log.debug("job", extra=fields)

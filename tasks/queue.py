@@ -1,5 +1,7 @@
 """The queue that the application and its workers share."""
 
+import asyncio
+import logging
 from asyncio import timeout
 from contextlib import suppress
 from typing import Any
@@ -12,7 +14,12 @@ from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from saq_board.store import Store
 
+from actors.engine.redis_client import open_redis
+from actors.engine.trouble import Trouble
+from tasks.clock_jumps import doubt_sweep
 from tasks.job_history import keep
+
+_log = logging.getLogger(__name__)
 
 QUEUE_NAME = "wallet"
 
@@ -25,11 +32,27 @@ GOODBYE_SECONDS = 1.0
 
 
 class PatientQueue(RedisQueue):
-    """SAQ's queue, which keeps how jobs ended, and can also be closed while Redis is away."""
+    """SAQ's queue, which keeps how jobs ended, bears clocks that jump, and can be asked and closed without Redis."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         super().__init__(redis, name=name)
         self._history = Store(self)
+        self._trouble = Trouble(_log, "Fetching jobs")
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 as in SAQ
+        """The next job. SAQ asks again at once, and says nothing; so what fails pauses here."""
+        try:
+            job = await super().dequeue(timeout, poll_interval)
+        except Exception as error:
+            await asyncio.sleep(self._trouble.met(error))
+            raise
+        self._trouble.over()
+        return job
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        """Find jobs whose workers have died, also where clocks were set back since."""
+        await doubt_sweep(self, lock)
+        return await super().sweep(lock, abort)
 
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **kwargs: Any
@@ -54,7 +77,7 @@ def open_queue(redis_url: str) -> RedisQueue:
     One retry after a moment: enough for a connection that Redis has closed, and the waiting worker does not spin
     while Redis is away.
     """
-    redis: Redis = Redis.from_url(
+    redis = open_redis(
         redis_url,
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=SILENCE_SECONDS,

@@ -8,17 +8,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context as Variables
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from saq import Worker
+from saq import Job, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
 from actors.engine.background import end, in_background
+from actors.engine.redis_client import open_redis
+from actors.engine.trouble import Trouble
 from db.engine import UNAVAILABLE, Pool, connection_pool
 from tasks.banking import Banking
+from tasks.clock_jumps import doubt_schedule
+from tasks.fees import charge_due_fees
 from tasks.heartbeat import BEAT_SECONDS, beat
 from tasks.job_log import JobsByName, is_outage, job_begins, job_ended
 from tasks.jobs import CRON_JOBS, Tools, refresh_rates_if_old
@@ -75,7 +80,27 @@ async def run_worker(settings: WorkerSettings) -> None:
 
 
 class DrainingWorker(Worker[Context]):
-    """SAQ's worker, which when told to stop waits for its jobs, and for nothing else."""
+    """SAQ's worker, which bears outages and clocks that jump, and when told to stop waits for its jobs alone."""
+
+    def __init__(self, queue: RedisQueue, **options: Any) -> None:
+        super().__init__(queue, **options)
+        self._queue = queue
+        self._trouble = Trouble(_log, "A job's beginning or end")
+
+    async def schedule(self, lock: int = 1) -> None:
+        """Schedule the cron jobs, none of them further away than its own period."""
+        await doubt_schedule(self._queue, self.cron_jobs, lock)
+        await super().schedule(lock)
+
+    async def process(self) -> bool:
+        """Run one job. SAQ lets what goes wrong with Redis before and after it go through, and asks again at once."""
+        try:
+            done = await super().process()
+        except Exception as error:  # noqa: BLE001 the job is found again by SAQ's sweep
+            await asyncio.sleep(self._trouble.met(error))
+            return True
+        self._trouble.over()
+        return done
 
     async def stop(self) -> None:
         """Let the jobs under way finish, then end. SAQ's own grace period also waits for idle loops to wake up."""
@@ -97,9 +122,7 @@ class DrainingWorker(Worker[Context]):
 async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
     """Everything the jobs work with, opened in order and closed in reverse."""
     async with AsyncExitStack() as stack:
-        redis: Redis = Redis.from_url(
-            settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
-        )
+        redis = open_redis(settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
         stack.push_async_callback(redis.aclose)
         await _enter_when_possible(stack, settings.pool)
         banking = Banking(settings, redis)
@@ -163,6 +186,13 @@ async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
     """What should not wait for the clock after a start."""
     await hasten_delivery(queue, sms=sms)
     try:
+        charged = await charge_due_fees(tools.bank, tools.board.current())
+    except UNAVAILABLE as error:
+        _log.warning("Fees could not be charged (%s).", type(error).__name__)
+    else:
+        if charged.due:
+            _log.info("Fees: %s", asdict(charged))
+    try:
         await refresh_rates_if_old(tools)
     except UNAVAILABLE as error:
         _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
@@ -188,20 +218,28 @@ def _calm_loggers() -> None:
 
 
 class _OutagesOnce(logging.Filter):
-    """Lets through one line about an outage every half minute."""
+    """
+    Lets through what has not been said for half a minute: SAQ says the same thing every second, with a traceback.
+
+    An outage is one line, whoever met it; any other error of a job or a loop keeps its traceback.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_at: dict[str, float] = {}
+        self._met_at: dict[tuple[object, ...], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not is_outage(error):
+        if error is None:
             return True
-        name = type(error).__name__
-        if time.monotonic() - self._told_at.get(name, -QUIET_SECONDS) < QUIET_SECONDS:
+        outage, name = is_outage(error), type(error).__name__
+        jobs = [each.function for each in record.args or () if isinstance(each, Job)]
+        what = (name,) if outage else (name, record.msg, *jobs)
+        met_at, self._met_at[what] = self._met_at.get(what), time.monotonic()
+        if met_at is not None and time.monotonic() - met_at < QUIET_SECONDS:
             return False
-        self._told_at[name] = time.monotonic()
+        if not outage:
+            return True
         record.msg, record.args = "The worker can't reach Redis or PostgreSQL (%s); it goes on trying.", (name,)
         record.exc_info = record.exc_text = None
         return True

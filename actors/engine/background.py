@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
 
+from actors.engine.trouble import Trouble
+
 log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.2
@@ -16,8 +18,9 @@ async def in_background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[
     """
     Do each of these again and again for as long as the block runs.
 
-    Whatever goes wrong once is logged and does not stop the work. Each has a fresh context: a task born inside a
-    transaction would inherit it, and use it after its end.
+    Whatever goes wrong does not stop the work: it is said once, and the work goes on after a pause, which grows to some
+    seconds while it fails. Each has a fresh context: a task born inside a transaction would inherit it, and use it
+    after its end.
     """
     tasks = [asyncio.create_task(_again_and_again(work), context=Context()) for work in works]
     try:
@@ -41,8 +44,15 @@ async def end(tasks: list["asyncio.Task[None]"]) -> None:
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    trouble = Trouble(log, _name(work))
     while True:
         try:
             await work()
-        except Exception:
-            log.exception("unexpected error in %s", getattr(work, "__qualname__", work))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the work is needed
+            await asyncio.sleep(trouble.met(error))
+        else:
+            trouble.over()
+
+
+def _name(work: Callable[[], Awaitable[None]]) -> str:
+    return str(getattr(getattr(work, "func", work), "__qualname__", "work in the background"))

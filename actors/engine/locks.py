@@ -21,12 +21,18 @@ from redis.exceptions import RedisError
 
 from actors.engine import signals
 from actors.engine.background import in_background
+from actors.engine.redis_client import redis_fault
 from actors.engine.redis_connection import RedisConnection, load_script
 
 log = logging.getLogger(__name__)
 
 _TAKE, _RELEASE = load_script("take"), load_script("release")
 _CHANNEL = "wallet:freed:"
+# The ids of wallets end before it.
+_NO_WALLET = 2**63
+# If Redis fails again so soon after it was back, the next look at it waits twice as long, up to so many seconds.
+_RELAPSE_SECONDS = 10.0
+_PROBE_MAX_SECONDS = 5.0
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -60,12 +66,16 @@ class Locks:
             redis_url, socket_timeout=lease.answer_seconds, socket_connect_timeout=lease.answer_seconds
         )
         self._owner = token_hex(8)
+        self._lease_ms = int(lease.lease_seconds * 1000)
+        self._reserve_ms = int(lease.reservation_seconds * 1000)
         self._numbers = count(1)
         self._retries: dict[int, asyncio.TimerHandle] = {}
         self._asked: set[int] = set()  # wallets that Redis is being asked for
         self._woken: set[int] = set()  # those of them whose wake-up came before the answer that they are missed
         self._releases: set[asyncio.Task[None]] = set()
         self._unsure: list[tuple[Collection[int], str]] = []  # Redis may hold these for us, but did not answer
+        self._probe_seconds = lease.probe_seconds
+        self._back_at: float | None = None
 
     @asynccontextmanager
     async def running(self, on_freed: Callable[[Iterable[int]], None]) -> AsyncIterator[None]:
@@ -94,15 +104,12 @@ class Locks:
         """
         if self.degraded:
             return "", set()
-        token = f"{self._owner}:{next(self._numbers)}"
-        lease_ms, reserve_ms = int(self.lease.lease_seconds * 1000), int(self.lease.reservation_seconds * 1000)
+        token = self._new_token()
         missed: set[int] = set()
         self._asked.update(wallet_ids)
         try:
             for ids in self._by_shard(wallet_ids):
-                positions = await self._taking.run(
-                    _TAKE, 1, self._prefix(ids), token, self._owner, lease_ms, reserve_ms, _in_one_string(ids)
-                )
+                positions = await self._take_now(ids, token)
                 missed.update(ids[position - 1] for position in positions)
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
@@ -138,10 +145,22 @@ class Locks:
     async def _release_now(self, wallet_ids: Collection[int], token: str) -> None:
         try:
             for ids in self._by_shard(wallet_ids):
-                await self._releasing.run(_RELEASE, 1, self._prefix(ids), token, _CHANNEL, _in_one_string(ids))
+                await self._give_back(ids, token)
         except (RedisError, OSError, TimeoutError) as error:
             self._degrade(error)
             self._unsure.append((wallet_ids, token))
+
+    def _new_token(self) -> str:
+        return f"{self._owner}:{next(self._numbers)}/{self._lease_ms}"
+
+    async def _take_now(self, ids: list[int], token: str) -> list[int]:
+        positions: list[int] = await self._taking.run(
+            _TAKE, 1, self._prefix(ids), token, self._owner, self._lease_ms, self._reserve_ms, _in_one_string(ids)
+        )
+        return positions
+
+    async def _give_back(self, ids: list[int], token: str) -> None:
+        await self._releasing.run(_RELEASE, 1, self._prefix(ids), token, _CHANNEL, _in_one_string(ids))
 
     async def _listen(self) -> None:
         with suppress(RedisError, OSError, TimeoutError):
@@ -159,20 +178,31 @@ class Locks:
         await asyncio.sleep(self.lease.probe_seconds)
 
     async def _probe(self) -> None:
-        await asyncio.sleep(self.lease.probe_seconds)
+        """Ask what a batch asks: a Redis that is a replica or full, or knows no scripts, answers a PING."""
+        await asyncio.sleep(self._probe_seconds)
         if self.degraded:
             with suppress(RedisError, OSError, TimeoutError):
-                await self._taking.ask("PING")
+                nobodys = [_NO_WALLET + int(self._owner, 16)]
+                token = self._new_token()
+                await self._take_now(nobodys, token)
+                await self._give_back(nobodys, token)
                 self._resume()
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:
             self.degraded = True
+            relapsed = (
+                self._back_at is not None and asyncio.get_running_loop().time() - self._back_at < _RELAPSE_SECONDS
+            )
+            self._probe_seconds = (
+                min(self._probe_seconds * 2, _PROBE_MAX_SECONDS) if relapsed else self.lease.probe_seconds
+            )
             signals.degraded(True)
-            log.warning("Redis is gone (%s): money moves on row locks alone until it is back", type(error).__name__)
+            log.warning("Redis is gone (it %s): money moves on row locks alone until it is back", redis_fault(error))
 
     def _resume(self) -> None:
         self.degraded = False
+        self._back_at = asyncio.get_running_loop().time()
         signals.degraded(False)
         log.warning("Redis is back: wallets are locked across processes again")
         unsure, self._unsure = self._unsure, []

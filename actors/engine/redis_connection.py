@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
 
 class Script:
@@ -67,4 +67,8 @@ class RedisConnection:
 
     async def _ask_once(self, command: tuple[Any, ...]) -> Any:
         await self._connection.send_command(*command)
-        return await self._connection.read_response()
+        try:
+            return await self._connection.read_response()
+        except ReadOnlyError:  # a replica now, and its address may lead to another server since
+            await self._connection.disconnect()
+            raise

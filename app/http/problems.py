@@ -15,6 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
+from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from actors.refusals import (
     BulkRefused,
@@ -24,6 +25,7 @@ from actors.refusals import (
     InsufficientFunds,
     OutcomeUnknown,
     Refusal,
+    Unavailable,
 )
 from app.http.explanations import explained
 from app.logs.requests import CUT_OFF, route_of
@@ -31,7 +33,8 @@ from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
 log = logging.getLogger(__name__)
-_no_database = Seldom(log, "no database or Redis for %s: %s")
+_no_database = Seldom(log, "no database for %s: %s")
+_no_redis = Seldom(log, "no Redis for %s, and perhaps for others: it %s")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -82,6 +85,12 @@ class ContentTooLarge(Refusal):
     code = "content_too_large"
     title = "The body is too large."
     detail = "JSON may have 64 KiB, that of a bulk 2 000 KiB, and a profile image 5 MiB. Send less."
+
+
+class RedisUnavailable(Unavailable):
+    """What was asked for can't be had without Redis."""
+
+    detail = "Redis can't be used now. Nothing has happened. Try again in a moment."
 
 
 # What any body may be turned down for.
@@ -183,6 +192,11 @@ def _database_gone(request: Request[Any, Any, Any], error: Exception) -> Respons
     return refused(request, DatabaseUnavailable())
 
 
+def _redis_gone(request: Request[Any, Any, Any], error: RedisError) -> Response[bytes]:
+    _no_redis.warn(route_of(request.scope), redis_fault(error))
+    return refused(request, RedisUnavailable())
+
+
 def _in_doubt(request: Request[Any, Any, Any], _error: CommitInDoubt) -> Response[bytes]:
     return refused(request, OutcomeUnknown())
 
@@ -212,7 +226,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     Refusal: refused,
     ValidationException: _invalid_parameters,
     HTTPException: _http_error,
-    RedisError: _database_gone,
+    RedisError: _redis_gone,
     CommitInDoubt: _in_doubt,
     Exception: _unexpected,
     **dict.fromkeys(UNAVAILABLE, _database_gone),

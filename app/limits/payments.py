@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
@@ -27,6 +28,19 @@ TELL_SECONDS = 0.25
 UNTOLD_SHARE = 1000
 USERS_MAX = 50_000
 _TOLD_AT_ONCE = 100  # so many in one pipeline: it holds up the event loop for a few milliseconds
+
+# A count that would live for longer than its window dates from before Redis's clock was set back.
+_COUNT = """
+local window = tonumber(ARGV[2])
+local left = redis.call('PTTL', KEYS[1])
+if left > window then redis.call('DEL', KEYS[1]) end
+local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+if left < 0 or left > window then
+    redis.call('PEXPIRE', KEYS[1], window)
+    left = window
+end
+return {total, left}
+"""
 
 
 class _Tally:
@@ -62,7 +76,7 @@ class PaymentLimits:
         self._tallies: dict[UUID, _Tally] = {}
         self._to_tell: set[_Tally] = set()
         self._is_alone = False
-        self._alone = Seldom(log, "payments are limited by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "payments are limited by each process alone: Redis %s")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,7 +120,7 @@ class PaymentLimits:
                 self._is_alone = True
                 # Perhaps it was counted and only the answer got lost: rather twice than not at all.
                 self._to_tell.update(tally for tally in (*some, *waiting) if self._tallies.get(tally.user_id) is tally)
-                self._alone.warn(type(error).__name__)
+                self._alone.warn(redis_fault(error))
 
     async def _tell_later(self) -> None:
         await sleep(TELL_SECONDS)
@@ -117,12 +131,10 @@ class PaymentLimits:
         async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
             for tally, payments in zip(tallies, told, strict=True):
                 key = limit_key(POLICY, str(tally.user_id))
-                pipe.incrby(key, payments)
-                pipe.expire(key, self._window_seconds, nx=True)
-                pipe.pttl(key)
+                pipe.eval(_COUNT, 1, key, str(payments), str(self._window_seconds * 1000))
             replies = await pipe.execute()
         now = monotonic()
-        for tally, payments, total, left_ms in zip(tallies, told, replies[::3], replies[2::3], strict=True):
+        for tally, payments, (total, left_ms) in zip(tallies, told, replies, strict=True):
             tally.untold -= payments
             tally.used = total + tally.untold
             tally.ends_at = now + left_ms / 1000

@@ -19,11 +19,12 @@ class Tally:
     One that is not `kept` is of a single request, for which there was no room: only Redis can count it.
     """
 
-    __slots__ = ("_lost", "_told", "ends_at", "key", "number", "others", "own")
+    __slots__ = ("_lost", "_told", "ends_at", "key", "number", "others", "own", "window_seconds")
 
-    def __init__(self, key: str, *, ends_at: float, kept: bool) -> None:
+    def __init__(self, key: str, *, window_seconds: int, kept: bool) -> None:
         self.key = key
-        self.ends_at = ends_at
+        self.window_seconds = window_seconds
+        self.ends_at = monotonic() + window_seconds
         # Tells it from an earlier tally of the same key: both may be in Redis.
         self.number = next(_numbers) if kept else 0
         self.own = self.others = 0
@@ -83,7 +84,7 @@ class Tallies:
                 return tally
             del tallies[key]
         self._forget_what_is_over(now)
-        tally = Tally(key, ends_at=now + window_seconds, kept=len(self) < self._keys_max)
+        tally = Tally(key, window_seconds=window_seconds, kept=len(self) < self._keys_max)
         if tally.kept:
             tallies[key] = tally
         return tally

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import end
+from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from app.limits.tallies import Tally
 
@@ -22,16 +23,18 @@ _TOLD_AT_ONCE = 100
 
 # A key's hash has a field for each tally: what that tally has counted by now, not by how much it has grown. So what is
 # told twice, because an answer was lost, counts once; and a Redis that has lost its data is told again. The tallies
-# that nobody keeps share a field, which grows. The hash lives until the window of who told first ends.
+# that nobody keeps share a field, which grows. The hash lives until the window of who told first ends; one that would
+# live for longer than a window dates from before Redis's clock was set back.
 _NOT_KEPT = "not kept"
 _TELL = f"""
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4]) then redis.call('DEL', KEYS[1]) end
 local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
 if ARGV[1] == '{_NOT_KEPT}' then
     redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
 else
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[3], 'NX')
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 local total = 0
 for _, counted in ipairs(redis.call('HVALS', KEYS[1])) do total = total + counted end
 return {{total, redis.call('PTTL', KEYS[1]), known}}
@@ -60,7 +63,7 @@ class Totals:
         self._waiting: deque[_Batch] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asks_again_at = 0.0
-        self._alone = Seldom(log, "requests are limited by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "requests are limited by each process alone: Redis %s")
 
     async def learn(self, tallies: Iterable[Tally]) -> bool:
         """
@@ -105,7 +108,7 @@ class Totals:
                 await self._exchange(tallies)
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + self._answer_seconds
-            self._alone.warn(type(error).__name__)
+            self._alone.warn(redis_fault(error))
             return False
         return True
 
@@ -114,7 +117,8 @@ class Totals:
         async with self._redis.pipeline(transaction=False) as pipe:
             for tally, own in zip(tallies, told, strict=True):
                 field = f"{self._process}:{tally.number}" if tally.kept else _NOT_KEPT
-                pipe.eval(_TELL, 1, tally.key, field, str(own), str(tally.milliseconds_left))
+                window_ms = tally.window_seconds * 1000
+                pipe.eval(_TELL, 1, tally.key, field, str(own), str(tally.milliseconds_left), str(window_ms))
             replies = await pipe.execute()
         for tally, own, (total, left_ms, known) in zip(tallies, told, replies, strict=True):
             tally.learn(others=total - own, milliseconds_left=left_ms, known=bool(known))

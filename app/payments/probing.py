@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.bank import Bank
+from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from actors.orders import Bulk, Receipt, Transfer
 from actors.refusals import (
@@ -39,6 +40,19 @@ TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so with
 ERRORS_MAX = 50
 # A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
 UNDONE_AT_THE_PRICE_OF_ONE = 100
+
+# A set that would live for longer than a day dates from before Redis's clock was set back.
+_ADD = """
+local day = tonumber(ARGV[1])
+local left = redis.call('TTL', KEYS[1])
+if left > day then redis.call('DEL', KEYS[1]) end
+for i = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[i]) end
+if left < 0 or left > day then
+    redis.call('EXPIRE', KEYS[1], day)
+    left = day
+end
+return {redis.call('SCARD', KEYS[1]), left}
+"""
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
 """The refusals that tell something of the number that was to be paid: that it is nobody's, frozen, or its currency."""
@@ -108,13 +122,13 @@ class ProbingLimit:
 
     def __init__(self, bank: Bank, redis: Redis, most: int) -> None:
         self.bank = bank
-        self._redis = redis
         self._most = most
         self._people: dict[UUID, _Person] = {}  # with a refused number or a request under way; oldest first
         self._paid = PaidBefore()
         self._turns = asyncio.Semaphore(TURNS_MAX)
+        self._add = redis.register_script(_ADD)
         self._asks_again_at = 0.0
-        self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis %s")
 
     async def transfer(self, order: Transfer) -> Receipt:
         """As `Bank.perform`. Raises `TooManyUnpaid` besides."""
@@ -249,15 +263,13 @@ class ProbingLimit:
             return
         key = limit_key(POLICY, str(user_id))
         try:
-            async with timeout(COUNT_SECONDS), self._turns, self._redis.pipeline(transaction=False) as pipe:
-                pipe.sadd(key, *map(_digest, person.refused))  # all of them: Redis may have been away, or lost some
-                pipe.expire(key, DAY_SECONDS, nx=True)
-                pipe.scard(key)
-                pipe.ttl(key)
-                _, _, person.total, left_seconds = await pipe.execute()
+            async with timeout(COUNT_SECONDS), self._turns:
+                # All of them: Redis may have been away, or lost some.
+                numbers = map(_digest, person.refused)
+                person.total, left_seconds = await self._add(keys=[key], args=[DAY_SECONDS, *numbers])
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + COUNT_SECONDS
-            self._alone.warn(type(error).__name__)
+            self._alone.warn(redis_fault(error))
             return
         person.told = True
         person.ends_at = monotonic() + left_seconds

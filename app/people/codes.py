@@ -17,10 +17,13 @@ from msgspec import Meta, Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from actors.refusals import FieldError, Refusal
+from actors.engine.redis_client import redis_fault
+from actors.engine.seldom import Seldom
+from actors.refusals import FieldError, Refusal, Unavailable
 from app.http.problems import ValidationFailed
 
 log = logging.getLogger(__name__)
+_away = Seldom(log, "one-time codes can't be kept or read: Redis %s")
 
 CODE_SECONDS = 300
 TRIES_MAX = 5
@@ -32,13 +35,15 @@ Purpose = Literal["registration", "password", "reset"]
 
 # One key, so one slot of a cluster, and Redis runs a script alone: of any number of parallel guesses five are compared.
 # A guess without the code for the phone, or with one that nobody was sent, is no guess: it answers 0. One guess has a
-# digest for each secret that counts, since another process may have opened the session under another.
+# digest for each secret that counts, since another process may have opened the session under another. A code that would
+# live for longer than any may dates from before Redis's clock was set back, and nobody knows how old it is.
 _REDEEM = """
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then redis.call('DEL', KEYS[1]) end
 local kept = redis.call('HMGET', KEYS[1], 'digest', 'phone')
 if not kept[1] then return false end
 if (kept[2] or '0') ~= ARGV[2] then return 0 end
 local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
-for digest = 3, #ARGV do
+for digest = 4, #ARGV do
     if kept[1] == ARGV[digest] then
         local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PEXPIRETIME', KEYS[1])}
         redis.call('DEL', KEYS[1])
@@ -56,6 +61,12 @@ class InvalidCode(Refusal):
     code = "invalid_code"
     title = "The code is not valid."
     detail = "It is wrong, has expired or was used already. Check it, or start again to get a new one."
+
+
+class CodesUnavailable(Unavailable):
+    """One-time codes are kept in Redis, which can't be used."""
+
+    detail = "One-time codes are kept in Redis, which can't be used now. Nothing has happened. Try again in a moment."
 
 
 class AwaitedCode(Struct, frozen=True, kw_only=True):
@@ -78,7 +89,7 @@ class Codes:
     """
     Sessions that wait for their codes. Redis knows a keyed digest of them, never the codes.
 
-    Every method raises `RedisError` or `TimeoutError` where Redis does not answer within five seconds.
+    Every method raises `CodesUnavailable` where Redis does not answer within five seconds, or takes no writes.
     """
 
     def __init__(self, redis: Redis, secret: str, *, others: Iterable[str] = ()) -> None:
@@ -132,8 +143,8 @@ class Codes:
         by_phone = bool(phone_code and phone_code.strip())
         digests = self._digests(session_id, code, phone_code if by_phone else None)
         key = _key(purpose, session_id, owner)
-        async with timeout(STORE_SECONDS), self._turns:
-            found = await self._redeem(keys=[key], args=[TRIES_MAX, int(by_phone), *digests])
+        async with self._turn():
+            found = await self._redeem(keys=[key], args=[TRIES_MAX, int(by_phone), CODE_SECONDS * 1000, *digests])
         if found == 0:
             message = "No code was sent by SMS. Leave it out." if by_phone else "Give the code that was sent by SMS."
             raise ValidationFailed(FieldError(field="phone_code", message=message))
@@ -149,20 +160,30 @@ class Codes:
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, *, phone: bool) -> None:
-        async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
+        async with self._turn(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping={"digest": digest, "phone": int(phone), "pending": pending, "tries": 0})
             pipe.expire(key, CODE_SECONDS)
             await pipe.execute()
 
     async def _put_back(self, key: str, kept: dict[str, Any], expires_at_ms: int) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
-        with suppress(RedisError, TimeoutError):
-            async with timeout(STORE_SECONDS), self._turns, self._redis.pipeline(transaction=True) as pipe:
+        with suppress(CodesUnavailable):
+            async with self._turn(), self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=kept)
                 pipe.pexpireat(key, expires_at_ms)
                 await pipe.execute()
                 return
         log.warning("a one-time code could not be put back: Redis does not answer")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Use Redis in the block, when it is our turn. What ails it is told as `CodesUnavailable`."""
+        try:
+            async with timeout(STORE_SECONDS), self._turns:
+                yield
+        except (RedisError, OSError) as error:  # a `TimeoutError` is an `OSError`
+            _away.warn(redis_fault(error))
+            raise CodesUnavailable() from None
 
     def _digests(self, session_id: UUID, code: str, phone_code: str | None = None) -> list[str]:
         # One digest of both: they are compared as one, and nobody can tell which was wrong.

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from asyncpg.exceptions import ReadOnlySQLTransactionError
 from litestar import Response, get
@@ -18,11 +18,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.redis_client import PROBE_KEY, PROBE_KEY_SECONDS, redis_fault
 from actors.engine.seldom import Seldom
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
 from db import trouble
 from db.engine import UNAVAILABLE, engine, renew_connections
+from tasks.fees import overdue
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
 
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 _no_check = Seldom(log, "a part could not be checked, and counts as down: %r")
 
 State = Literal["ok", "degraded", "down"]
+T = TypeVar("T")
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -100,9 +103,11 @@ class HealthChecks:
         return await asyncio.shield(self._runs[-1])
 
     async def _run(self) -> Readiness:
-        database, redis, worker, media = await asyncio.gather(
-            _database(), _reachable(self._redis.ping()), self._worker(), self._media()
+        database, redis, worker, fees, media = await asyncio.gather(
+            _database(), self._redis_writes(), self._worker(), _fees(), self._media()
         )
+        if redis.status == "down":
+            worker = Observation(status="down", detail="Its heartbeat can't be told without Redis.")
         now = datetime.now(UTC)
         checks = {
             name: self._checked(name, observation, now)
@@ -111,6 +116,7 @@ class HealthChecks:
                 ("redis", redis),
                 ("rates", self._rates(now)),
                 ("worker", worker),
+                ("fees", fees),
                 ("media", media),
             )
         }
@@ -151,6 +157,13 @@ class HealthChecks:
         found = await self._media_trouble()
         return Observation(status="degraded", detail=found) if found else Observation(status="ok")
 
+    async def _redis_writes(self) -> Observation:
+        try:
+            await _answer(self._redis.set(PROBE_KEY, 1, ex=PROBE_KEY_SECONDS))
+        except (RedisError, OSError) as error:
+            return Observation(status="down", detail=f"It {redis_fault(error)}.")
+        return Observation(status="ok")
+
     async def _worker(self) -> Observation:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -158,7 +171,7 @@ class HealthChecks:
         except (RedisError, OSError):
             return Observation(status="down", detail="Its heartbeat can't be read without Redis.")
         if age is None:
-            return Observation(status="down", detail="No worker has ever run: start `wallet worker`.")
+            return Observation(status="down", detail="No worker has told that it lives: start `wallet worker`.")
         seconds = age // timedelta(seconds=1)
         if age > ALIVE:
             detail = f"No heartbeat for {seconds} seconds: is `wallet worker` running?"
@@ -169,7 +182,7 @@ class HealthChecks:
 async def _database() -> Observation:
     """Whether it would take a payment: it answers, may be written to, and has not refused what was written of late."""
     try:
-        (row,) = await _answer_to(engine().run_ddl(_IS_READ_ONLY))
+        (row,) = await _answer(engine().run_ddl(_IS_READ_ONLY))
         if row["read_only"]:
             await renew_connections()  # the session would say so for ever, whatever has become of the server
             raise ReadOnlySQLTransactionError
@@ -182,24 +195,31 @@ async def _database() -> Observation:
     return Observation(status="down", detail=refused) if refused else Observation(status="ok")
 
 
-async def _reachable(question: Any) -> Observation:
+async def _fees() -> Observation:
     try:
-        await _answer_to(question)
-    except (*UNAVAILABLE, RedisError):
-        return Observation(status="down", detail="It does not answer.")
-    return Observation(status="ok")
+        late = await _answer(overdue())
+    except UNAVAILABLE:
+        return Observation(status="degraded", detail="Whether fees are overdue can't be read without the database.")
+    except Exception as error:  # noqa: BLE001 - as above
+        _no_check.warn(error)
+        return Observation(status="degraded", detail="It can't be asked.")
+    if not late.wallets:
+        return Observation(status="ok")
+    minutes = int(late.seconds // 60)
+    detail = f"Fees that were due {minutes} minutes ago have not been charged: does `wallet worker` do its jobs?"
+    return Observation(status="degraded", detail=detail, since=datetime.now(UTC) - timedelta(seconds=late.seconds))
 
 
-async def _answer_to(question: Any) -> Any:
-    """What is answered. Raises `TimeoutError` where nothing is within `PROBE_SECONDS`."""
+async def _answer(question: Awaitable[T]) -> T:
+    """What comes of a question. Raises `TimeoutError` in time, also where asyncpg, hanging up, waits once more."""
     asked = asyncio.ensure_future(question)
     asked.add_done_callback(_retrieve_error)
     try:
-        answered, _ = await asyncio.wait([asked], timeout=PROBE_SECONDS)
-        if answered:
+        await asyncio.wait([asked], timeout=PROBE_SECONDS)
+        if asked.done():
             return asked.result()
     finally:
-        asked.cancel()  # without waiting for it: asyncpg, hanging up, waits for the server once more
+        asked.cancel()
     raise TimeoutError
 
 
@@ -228,7 +248,7 @@ class HealthController(OrderedController):
         responses={503: ResponseSpec(Readiness, description=_DOWN, generate_examples=False)},
     )
     async def ready(self, health_checks: NamedDependency[HealthChecks]) -> Response[Readiness]:
-        """Reports database, Redis, rates, worker and images, each with its state and since when it has had it."""
+        """Reports database, Redis, rates, worker, overdue fees and images, each with its state and since when."""
         readiness = await health_checks.run()
         down = readiness.status == "down"
         return Response(readiness, status_code=503 if down else 200, headers={"Retry-After": "1"} if down else None)

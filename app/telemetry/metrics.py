@@ -25,6 +25,7 @@ from app.telemetry.shared_metrics import FOLDER_VARIABLE
 from db.audit import age, last_result
 from db.engine import UNAVAILABLE
 from db.tables import Message
+from tasks.fees import overdue
 from tasks.heartbeat import heartbeat_age
 from tasks.messages.delivery import CHANNELS, Reason
 from tasks.messages.templates import CODE_TEMPLATES
@@ -67,7 +68,9 @@ class World:
 
     async def families(self) -> list[Family]:
         """The metrics of this moment; those of a part that does not answer are left out."""
-        found = await asyncio.gather(self._parts(), self._sweep(), self._mail(), self._audit(), return_exceptions=True)
+        found = await asyncio.gather(
+            self._parts(), self._sweep(), self._mail(), self._audit(), self._fees(), return_exceptions=True
+        )
         families: list[Family] = []
         for each in found:
             if isinstance(each, list):
@@ -92,7 +95,8 @@ class World:
         async with asyncio.timeout(PROBE_SECONDS):
             beaten = await heartbeat_age(self._redis)
             sweep = await last_sweep(self._redis) or _NEVER
-        running = sweep.finished_at is None and datetime.now(UTC) - sweep.updated_at < SWEEP_ALIVE
+        # Its moment lies in the future where a clock was set back.
+        running = sweep.finished_at is None and abs(datetime.now(UTC) - sweep.updated_at) < SWEEP_ALIVE
         families = [
             _gauge("wallet_fee_sweep_running", "1 while fees are being charged.", float(running)),
             _gauge("wallet_fee_sweep_due", "Wallets that the last sweep found due.", sweep.due),
@@ -105,6 +109,14 @@ class World:
                 _gauge("wallet_worker_heartbeat_age_seconds", "Since a worker's heartbeat.", beaten.total_seconds())
             )
         return families
+
+    async def _fees(self) -> list[Family]:
+        async with asyncio.timeout(PROBE_SECONDS):
+            late = await overdue()
+        return [
+            _gauge("wallet_fees_overdue", "Wallets with a fee that should have been charged.", late.wallets),
+            _gauge("wallet_fees_overdue_seconds", "For how long the oldest of these has been due.", late.seconds),
+        ]
 
     async def _mail(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):

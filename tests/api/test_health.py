@@ -17,7 +17,7 @@ from tasks.heartbeat import HEARTBEAT_KEY, KEPT, beat
 from tests.helpers.banks import NOBODY_LISTENS
 from tests.helpers.prices import publish_rates
 
-PARTS = {"database", "redis", "rates", "worker", "media"}
+PARTS = {"database", "redis", "rates", "worker", "fees", "media"}
 
 
 async def test_a_process_that_lives_says_so_to_anybody(client: httpx.AsyncClient) -> None:
@@ -30,20 +30,21 @@ async def test_without_rates_and_worker_it_is_degraded_and_serves(client: httpx.
     answer = await client.get("/health/ready/")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     states = {name: check["status"] for name, check in answer.json()["checks"].items()}
-    assert states == {"database": "ok", "redis": "ok", "rates": "down", "worker": "down", "media": "ok"}
+    expected = {"database": "ok", "redis": "ok", "rates": "down", "worker": "down", "fees": "ok", "media": "ok"}
+    assert states == expected
 
 
 async def test_hundreds_who_ask_at_once_share_a_few_answers(client: httpx.AsyncClient, redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
-        pings = "cmdstat_ping"
-        before = (await redis.info("commandstats")).get(pings, {"calls": 0})["calls"]
+        probes = "cmdstat_set"
+        before = (await redis.info("commandstats")).get(probes, {"calls": 0})["calls"]
         asking = [asyncio.create_task(client.get("/health/ready")) for _ in range(300)]
         for _ in range(20):
             await asyncio.sleep(0)
         for each in asking[:10]:  # whoever goes away takes nobody's answer along
             each.cancel()
         answers = await asyncio.gather(*asking, return_exceptions=True)
-        asked = (await redis.info("commandstats"))[pings]["calls"] - before
+        asked = (await redis.info("commandstats"))[probes]["calls"] - before
     assert [each for each in answers[10:] if not isinstance(each, httpx.Response)] == []
     assert {each.status_code for each in answers if isinstance(each, httpx.Response)} == {200}
     assert asked < 100

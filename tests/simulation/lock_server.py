@@ -43,8 +43,6 @@ class LockServer:
     def execute(self, command: tuple[Any, ...]) -> Any:
         """Raises what redis-py would."""
         match command:
-            case ("PING",):
-                return b"PONG"
             case ("EVALSHA", digest, *arguments):
                 if digest not in self._scripts:
                     raise NoScriptError("NOSCRIPT No matching script.")
@@ -103,6 +101,9 @@ class LockServer:
                     value, _ = self._values.pop(key, (None, 0.0))
                     if value != self._token and not key.endswith(":next"):
                         self.world.find(f"{self._token} released {key}, which was {value}'s")
+            case "PTTL":
+                _, until = self._values.get(arguments[0], ("", now))
+                return int((until - now) * 1000) if until > now else -2
             case "PUBLISH":
                 channel, message = arguments
                 for listener in self.channels.get(channel, ()):

@@ -4,7 +4,7 @@
 -- same hash tag and so the same slot. A key for each wallet and each queue, packed in Python and unpacked here, cost more
 -- than all else that a script does.
 --
--- The value of a lock is "owner:number". Beside it, for a moment only, stand the owners who missed it, with commas
+-- The value of a lock is "owner:number/milliseconds". Beside it, for a moment only, stand the owners who missed it, with commas
 -- between, in the order in which they came. Nobody goes before the first of them.
 local keys, most = {}, 0
 for id in string.gmatch(ids, '%d+') do most = most + 1; keys[most] = KEYS[1] .. id end

@@ -3,10 +3,22 @@
 -- Returns the positions (from 1) of those that could not be had.
 local token, owner, lease, reserve, ids = unpack(ARGV)
 --{keys}
+-- An expiry is a moment of this machine's clock. Where that was set back, it lies as far ahead as the clock has gone back;
+-- so none is believed that lies further ahead than it may. Only what stands in the way is looked at. A lock says itself for
+-- how long it was taken: processes may be configured differently.
+local function believed(key, longest)
+  local left = redis.call('PTTL', key)
+  return left >= 0 and left <= tonumber(longest)
+end
 local missed = {}
 for i = 1, most do
-  local holder, queue = values[i], values[most + i]
-  if (holder and string.sub(holder, 1, #owner) ~= owner) or (queue and first(queue) ~= owner) then
+  local held = values[i] and string.sub(values[i], 1, #owner) ~= owner and believed(keys[i], string.match(values[i], '/(%d+)$') or lease)
+  local queue = values[most + i]
+  if queue and first(queue) ~= owner and not believed(keys[most + i], reserve) then
+    redis.call('DEL', keys[most + i])
+    queue = nil
+  end
+  if held or (queue and first(queue) ~= owner) then
     missed[#missed + 1] = i
     if not queue then
       redis.call('SET', keys[most + i], owner, 'PX', reserve)
