@@ -17,7 +17,8 @@ from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
 from actors.engine.background import end, in_background
-from db.engine import UNAVAILABLE, Pool, connection_pool
+from db.engine import UNAVAILABLE, connection_pool
+from db.suitability import check_postgres
 from tasks.banking import Banking
 from tasks.heartbeat import BEAT_SECONDS, beat
 from tasks.job_log import JobsByName, job_begins, job_ended
@@ -28,6 +29,7 @@ from tasks.messages.outbox import hasten_delivery
 from tasks.metrics import worker_metrics
 from tasks.queue import CONNECT_SECONDS, DEQUEUE_SECONDS, open_queue
 from tasks.rates.fetching import publish_snapshot
+from tasks.redis_check import check_redis
 from tasks.settings import WorkerSettings
 
 CONCURRENCY = 6
@@ -50,6 +52,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     _calm_loggers()
     async with AsyncExitStack() as stack:
         stack.enter_context(worker_metrics(settings.metrics))
+        await check_redis(settings.redis_url)
         tools = await stack.enter_async_context(_tools(settings))
         queue = open_queue(settings.redis_url)
         stack.push_async_callback(queue.disconnect)
@@ -101,7 +104,7 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
             settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
         )
         stack.push_async_callback(redis.aclose)
-        await _enter_when_possible(stack, settings.pool)
+        await _enter_when_possible(stack, settings)
         banking = Banking(settings, redis)
         await stack.enter_async_context(banking.running())
         smtp = settings.smtp
@@ -120,10 +123,11 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
         )
 
 
-async def _enter_when_possible(stack: AsyncExitStack, pool: Pool) -> None:
+async def _enter_when_possible(stack: AsyncExitStack, settings: WorkerSettings) -> None:
     while True:
         try:
-            await stack.enter_async_context(connection_pool(pool))
+            await check_postgres(settings.database_url, settings.pool.connect_timeout_seconds)
+            await stack.enter_async_context(connection_pool(settings.pool))
         except UNAVAILABLE as error:
             _log.warning("The worker waits for PostgreSQL (%s).", type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)

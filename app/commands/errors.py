@@ -1,5 +1,7 @@
 """What went wrong with a command, in one sentence: for everything that whoever gave it can mend."""
 
+from ssl import SSLError
+
 from asyncpg.exceptions import (
     InsufficientPrivilegeError,
     InvalidAuthorizationSpecificationError,
@@ -7,7 +9,7 @@ from asyncpg.exceptions import (
     UndefinedColumnError,
     UndefinedTableError,
 )
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from db.engine import UNAVAILABLE
 from db.errors import ReadableError
@@ -23,6 +25,8 @@ def sentence(error: BaseException) -> str | None:
         return sentence(error.exceptions[0])
     if isinstance(error, ReadableError):
         return str(error)
+    if isinstance(error, ResponseError):
+        return f"Redis at REDIS_URL refuses what was asked of it ({error})."
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({error})."
     if isinstance(error, OSError) and error.filename:
@@ -31,6 +35,8 @@ def sentence(error: BaseException) -> str | None:
         return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
+    if isinstance(error, SSLError):
+        return f"The TLS connection to PostgreSQL at DATABASE_URL fails ({error})."
     if isinstance(error, UNAVAILABLE):
         return f"PostgreSQL does not answer at DATABASE_URL ({str(error) or type(error).__name__})."
     return None

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.redis_faults import told
 from actors.engine.seldom import Seldom
 from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
@@ -27,6 +28,13 @@ TELL_SECONDS = 0.25
 UNTOLD_SHARE = 1000
 USERS_MAX = 50_000
 _TOLD_AT_ONCE = 100  # so many in one pipeline: it holds up the event loop for a few milliseconds
+
+# The window begins with the first that is told. `EXPIRE … NX` would need Redis 7.
+_TELL = """
+local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return {total, redis.call('PTTL', KEYS[1])}
+"""
 
 
 class _Tally:
@@ -62,7 +70,7 @@ class PaymentLimits:
         self._tallies: dict[UUID, _Tally] = {}
         self._to_tell: set[_Tally] = set()
         self._is_alone = False
-        self._alone = Seldom(log, "payments are limited by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "payments are limited by each process alone: %s")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,23 +114,21 @@ class PaymentLimits:
                 self._is_alone = True
                 # Perhaps it was counted and only the answer got lost: rather twice than not at all.
                 self._to_tell.update(tally for tally in (*some, *waiting) if self._tallies.get(tally.user_id) is tally)
-                self._alone.warn(type(error).__name__)
+                self._alone.warn(told(error))
 
     async def _tell_later(self) -> None:
         await sleep(TELL_SECONDS)
         await self.tell()
 
     async def _tell(self, tallies: list[_Tally]) -> None:
-        told = [tally.untold for tally in tallies]
+        untold = [tally.untold for tally in tallies]
         async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
-            for tally, payments in zip(tallies, told, strict=True):
+            for tally, payments in zip(tallies, untold, strict=True):
                 key = limit_key(POLICY, str(tally.user_id))
-                pipe.incrby(key, payments)
-                pipe.expire(key, self._window_seconds, nx=True)
-                pipe.pttl(key)
+                pipe.eval(_TELL, 1, key, str(payments), str(self._window_seconds * 1000))
             replies = await pipe.execute()
         now = monotonic()
-        for tally, payments, total, left_ms in zip(tallies, told, replies[::3], replies[2::3], strict=True):
+        for tally, payments, (total, left_ms) in zip(tallies, untold, replies, strict=True):
             tally.untold -= payments
             tally.used = total + tally.untold
             tally.ends_at = now + left_ms / 1000

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import end
+from actors.engine.redis_faults import told
 from actors.engine.seldom import Seldom
 from app.limits.tallies import Tally
 
@@ -31,7 +32,7 @@ if ARGV[1] == '{_NOT_KEPT}' then
 else
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[3], 'NX')
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 local total = 0
 for _, counted in ipairs(redis.call('HVALS', KEYS[1])) do total = total + counted end
 return {{total, redis.call('PTTL', KEYS[1]), known}}
@@ -60,7 +61,7 @@ class Totals:
         self._waiting: deque[_Batch] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._asks_again_at = 0.0
-        self._alone = Seldom(log, "requests are limited by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "requests are limited by each process alone: %s")
 
     async def learn(self, tallies: Iterable[Tally]) -> bool:
         """
@@ -105,7 +106,7 @@ class Totals:
                 await self._exchange(tallies)
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + self._answer_seconds
-            self._alone.warn(type(error).__name__)
+            self._alone.warn(told(error))
             return False
         return True
 

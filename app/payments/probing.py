@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.bank import Bank
+from actors.engine.redis_faults import told
 from actors.engine.seldom import Seldom
 from actors.orders import Bulk, Receipt, Transfer
 from actors.refusals import (
@@ -37,6 +38,13 @@ POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
 TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
 ERRORS_MAX = 50
+
+# The day begins with the first that is told. `EXPIRE … NX` would need Redis 7.
+_COUNT = """
+for place = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[place]) end
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {redis.call('SCARD', KEYS[1]), redis.call('TTL', KEYS[1])}
+"""
 # A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
 UNDONE_AT_THE_PRICE_OF_ONE = 100
 
@@ -108,13 +116,13 @@ class ProbingLimit:
 
     def __init__(self, bank: Bank, redis: Redis, most: int) -> None:
         self.bank = bank
-        self._redis = redis
+        self._count_shared = redis.register_script(_COUNT)
         self._most = most
         self._people: dict[UUID, _Person] = {}  # with a refused number or a request under way; oldest first
         self._paid = PaidBefore()
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self._asks_again_at = 0.0
-        self._alone = Seldom(log, "unpaid numbers are counted by each process alone: Redis does not answer (%s)")
+        self._alone = Seldom(log, "unpaid numbers are counted by each process alone: %s")
 
     async def transfer(self, order: Transfer) -> Receipt:
         """As `Bank.perform`. Raises `TooManyUnpaid` besides."""
@@ -249,15 +257,14 @@ class ProbingLimit:
             return
         key = limit_key(POLICY, str(user_id))
         try:
-            async with timeout(COUNT_SECONDS), self._turns, self._redis.pipeline(transaction=False) as pipe:
-                pipe.sadd(key, *map(_digest, person.refused))  # all of them: Redis may have been away, or lost some
-                pipe.expire(key, DAY_SECONDS, nx=True)
-                pipe.scard(key)
-                pipe.ttl(key)
-                _, _, person.total, left_seconds = await pipe.execute()
+            async with timeout(COUNT_SECONDS), self._turns:
+                # All of them: Redis may have been away, or lost some.
+                person.total, left_seconds = await self._count_shared(
+                    keys=[key], args=[DAY_SECONDS, *map(_digest, person.refused)]
+                )
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + COUNT_SECONDS
-            self._alone.warn(type(error).__name__)
+            self._alone.warn(told(error))
             return
         person.told = True
         person.ends_at = monotonic() + left_seconds
