@@ -170,6 +170,7 @@ async def _first_work(tools: Tools, queue: RedisQueue) -> None:
         await refresh_rates_if_old(tools)
     except UNAVAILABLE as error:
         _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
+    await tools.delivery.look_at_mail_server()
 
 
 async def _beat(redis: Redis) -> None:

@@ -130,9 +130,7 @@ async def test_a_pool_that_lends_for_a_transaction_is_refused(
             await check_postgres(url, GIVE_UP_SECONDS)
 
 
-@pytest.mark.parametrize(
-    "command", [("migrate",), ("audit",), ("fees",), ("worker",), ("api", "--port", "0"), ("serve", "--port", "0")]
-)
+@pytest.mark.parametrize("command", [("migrate",), ("audit",), ("worker",), ("api", "--port", "0")])
 def test_no_command_goes_on_behind_it(pooled: Pooled, redis_url: str, tmp_path: Path, command: tuple[str, ...]) -> None:
     refused = run_wallet(*command, folder=tmp_path, DATABASE_URL=pooled("transaction"), REDIS_URL=redis_url)
     assert refused.returncode == 1
