@@ -19,7 +19,7 @@ from asyncpg.exceptions import (
 
 from db.errors import ReadableError
 
-# The oldest and the newest were tried with every test.
+# What was tried with which version: docs/operations.md.
 POSTGRES_MIN = 13
 # Other clients of a pooler may take the connection that is looked for, but hardly each time.
 ATTEMPTS = 3

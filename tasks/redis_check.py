@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from db.errors import ReadableError
 
-# The oldest that every test was run with: SAQ and redis-py don't promise more. Valkey calls itself 7.2.
+# The oldest that was tried: docs/operations.md. Valkey calls itself 7.2.
 REDIS_MIN = (6, 2)
 ANSWER_SECONDS = 2.0
 
