@@ -88,7 +88,7 @@ def load_settings(
             raise SettingsError(f"{name} is missing: set it, or run `wallet serve`, which brings its own servers.")
     for name, schemes in SCHEMES.items():
         url = environ.get(name)
-        if url and urlsplit(url).scheme not in schemes:
+        if url and url.partition(":")[0].lower() not in schemes:
             raise SettingsError(f"{name} must begin with {schemes[0]}:// (its value is not shown here).")
     if settings.phone_region not in SUPPORTED_REGIONS:
         raise SettingsError(

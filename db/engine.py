@@ -1,6 +1,6 @@
 """The connection pool: opened once a process, shared by Piccolo's queries and the ledger."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -114,25 +114,38 @@ async def connection_pool(pool: Pool) -> AsyncIterator[None]:
         reset=_nothing_to_reset,
         connection_class=Session,
         connect=_connect,
-        server_settings={
-            "application_name": "wallet",
-            "timezone": "UTC",
-            # A process that vanished or froze inside a transaction must not hold its row locks for longer than a batch
-            # may take.
-            "idle_in_transaction_session_timeout": "2s",
-            "lock_timeout": f"{int(pool.lock_timeout_seconds * 1000)}ms",
-            # A prepared statement's plan may date from when a table was empty and a scan of it was cheapest. It is kept
-            # while the table grows, and every batch would read every key. All that is asked here has an index.
-            "enable_seqscan": "off",
-            # PostgreSQL would plan a batch of one to three orders anew each time, since it guesses that an array has
-            # ten elements and finds a plan for the real number a little cheaper: half of what such a batch took.
-            "plan_cache_mode": "force_generic_plan",
-        },
+        init=_for_sessions_of(pool),
+        server_settings={"application_name": "wallet", "timezone": "UTC"},
     )
     try:
         yield
     finally:
         await DB.close_connection_pool()
+
+
+def _for_sessions_of(pool: Pool) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+    """
+    What sets a new session up. PgBouncer takes these settings from nobody who logs in: it refuses them, or, told to
+    ignore them, drops them in silence.
+    """
+    settings = {
+        # A process that vanished or froze inside a transaction must not hold its row locks for longer than a batch may
+        # take.
+        "idle_in_transaction_session_timeout": "2s",
+        "lock_timeout": f"{int(pool.lock_timeout_seconds * 1000)}ms",
+        # A prepared statement's plan may date from when a table was empty and a scan of it was cheapest. It is kept
+        # while the table grows, and every batch would read every key. All that is asked here has an index.
+        "enable_seqscan": "off",
+        # PostgreSQL would plan a batch of one to three orders anew each time, since it guesses that an array has ten
+        # elements and finds a plan for the real number a little cheaper: half of what such a batch took.
+        "plan_cache_mode": "force_generic_plan",
+    }
+    statements = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
+    async def set_up(connection: asyncpg.Connection) -> None:
+        await connection.execute(statements)
+
+    return set_up
 
 
 async def renew_connections() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stdout
 from io import StringIO
 from itertools import chain, count
+from time import monotonic
 
 import asyncpg
 from asyncpg.exceptions import LockNotAvailableError
@@ -28,7 +29,17 @@ APPS = (STAFF_LOGINS, STAFF_SESSIONS, APP_CONFIG)
 
 # Whoever migrates this database holds this PostgreSQL advisory lock; the number only has to be ours.
 LOCK = 0x57A11E7
+# Its transaction has as much time as the migrations take, whatever else the database allows; not every version has both
+# limits. It is asked for in one simple query: an extended one would keep its snapshot as long as the transaction, and
+# an index that is made concurrently would wait for that.
+TAKE_LOCK = f"""BEGIN;
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
+DO $$ BEGIN IF NOT pg_try_advisory_xact_lock({LOCK}) THEN RAISE lock_not_available; END IF; END $$"""  # noqa: S608 a number of our own
 ASK_AGAIN_SECONDS = 0.1
+# Whoever waits says for whom after so long, and again each time that so long has passed.
+SAY_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 60.0
 
 # A migration makes payments wait for so long at most, and leaves them alone for so long in between.
 LOCK_TIMEOUT_MS = 200
@@ -99,16 +110,48 @@ async def _alone() -> AsyncIterator[None]:
     """
     Be the only one who migrates this database for as long as the block runs.
 
+    The lock is that of a transaction. One of a session would outlive us behind a pooler, which keeps the session.
+
     Whoever has to wait asks again instead of waiting in a statement: an open statement would hold up an index that
     whoever is first makes concurrently, which waits for everybody else's.
     """
-    connection = await engine().get_new_connection()
+    connection = await asyncpg.connect(**engine().config, server_settings={"application_name": "wallet migrate"})
     try:
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):  # noqa: ASYNC110 another process has it
+        say_at = monotonic() + SAY_SECONDS
+        while not await _taken(connection):
+            if monotonic() >= say_at:
+                say_at = monotonic() + SAY_AGAIN_SECONDS
+                _log.warning("This migration waits for another one of this database: %s.", await _holder(connection))
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         yield
     finally:
-        await connection.close()  # and with it goes the lock
+        await connection.close()  # and with it end the transaction and the lock
+
+
+async def _taken(connection: asyncpg.Connection) -> bool:
+    try:
+        await connection.execute(TAKE_LOCK)
+    except LockNotAvailableError:
+        await connection.execute("ROLLBACK")
+        return False
+    return True
+
+
+async def _holder(connection: asyncpg.Connection) -> str:
+    """Whose lock it is. PostgreSQL tells those who may not know nothing but the process id and the name."""
+    row = await connection.fetchrow(
+        """SELECT a.pid, a.application_name, a.client_addr, coalesce(a.xact_start, a.backend_start) AS since
+        FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = $1 AND l.objsubid = 1
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+        LOCK,
+    )
+    if row is None:
+        return "it has just ended"
+    name, address = row["application_name"] or "without a name", row["client_addr"]
+    where = f", from {address}" if address else ""
+    since = f", since {row['since']:%Y-%m-%d %H:%M:%S} UTC" if row["since"] else ""
+    return f"process {row['pid']} of PostgreSQL, {name}{where}{since}"
 
 
 async def _missing(steps: list[Step]) -> list[Step]:

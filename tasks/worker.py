@@ -20,7 +20,8 @@ from saq.types import Context, PartialTimersDict
 from actors.engine.background import end, in_background
 from actors.engine.redis_client import open_redis
 from actors.engine.trouble import Trouble
-from db.engine import UNAVAILABLE, Pool, connection_pool
+from db.engine import UNAVAILABLE, connection_pool
+from db.suitability import check_postgres
 from tasks.banking import Banking
 from tasks.clock_jumps import doubt_schedule
 from tasks.fees import charge_due_fees
@@ -33,6 +34,7 @@ from tasks.messages.outbox import hasten_delivery
 from tasks.metrics import worker_metrics
 from tasks.queue import CONNECT_SECONDS, DEQUEUE_SECONDS, open_queue
 from tasks.rates.fetching import publish_snapshot
+from tasks.redis_check import check_redis
 from tasks.settings import WorkerSettings
 
 CONCURRENCY = 6
@@ -55,6 +57,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     _calm_loggers()
     async with AsyncExitStack() as stack:
         stack.enter_context(worker_metrics(settings.metrics))
+        await check_redis(settings.redis_url)
         tools = await stack.enter_async_context(_tools(settings))
         queue = open_queue(settings.redis_url)
         stack.push_async_callback(queue.disconnect)
@@ -124,7 +127,7 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
     async with AsyncExitStack() as stack:
         redis = open_redis(settings.redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
         stack.push_async_callback(redis.aclose)
-        await _enter_when_possible(stack, settings.pool)
+        await _enter_when_possible(stack, settings)
         banking = Banking(settings, redis)
         await stack.enter_async_context(banking.running())
         smtp = settings.smtp
@@ -143,10 +146,11 @@ async def _tools(settings: WorkerSettings) -> AsyncIterator[Tools]:
         )
 
 
-async def _enter_when_possible(stack: AsyncExitStack, pool: Pool) -> None:
+async def _enter_when_possible(stack: AsyncExitStack, settings: WorkerSettings) -> None:
     while True:
         try:
-            await stack.enter_async_context(connection_pool(pool))
+            await check_postgres(settings.database_url, settings.pool.connect_timeout_seconds)
+            await stack.enter_async_context(connection_pool(settings.pool))
         except UNAVAILABLE as error:
             _log.warning("The worker waits for PostgreSQL (%s).", type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
@@ -196,6 +200,7 @@ async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
         await refresh_rates_if_old(tools)
     except UNAVAILABLE as error:
         _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
+    await tools.delivery.look_at_mail_server()
 
 
 async def _beat(redis: Redis) -> None:

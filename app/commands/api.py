@@ -20,21 +20,28 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
     """
     Answer requests until SIGTERM or Ctrl-C; those that were accepted by then are finished first.
 
-    Raises what `check_schema` does: a sentence can be made of it, and of what uvicorn says of a start that failed none.
+    Raises what `check_servers` and `check_schema` do: a sentence can be made of it, and of what uvicorn says of a start
+    that failed none.
     """
     import uvicorn
 
+    from app.commands.servers import check_servers
     from app.main import create_app
+    from app.server.addresses import ForwardedFor
     from app.server.bounds import Bounds
+    from app.server.descriptors import make_room
     from app.server.graceful import GracefulServer
     from app.server.protocol import HttpProtocol
     from db.migrate import check_schema
 
+    asyncio.run(check_servers(settings))
     asyncio.run(check_schema(settings.pool.connect_timeout_seconds))
     app = create_app(settings)
-    bounds = Bounds(request_seconds=settings.http.request_seconds, connections_max=settings.http.connections_max)
+    bounds = Bounds(
+        request_seconds=settings.http.request_seconds, connections_max=make_room(settings.http.connections_max)
+    )
     config = uvicorn.Config(
-        app,
+        ForwardedFor(app, settings.http.proxies) if settings.http.proxies else app,
         loop="uvloop",
         http=HttpProtocol.within(bounds),
         ws="none",
@@ -43,8 +50,7 @@ def serve_http(settings: "Settings", listener: socket.socket) -> None:
         log_config=None,  # its lines come out as all others do
         log_level="warning",
         server_header=False,
-        proxy_headers=bool(settings.http.proxies),
-        forwarded_allow_ips=settings.http.proxies,
+        proxy_headers=False,  # ours knows addresses in both forms
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

@@ -1,5 +1,7 @@
 """What went wrong with a command, in one sentence: for everything that whoever gave it can mend."""
 
+from ssl import SSLError
+
 from asyncpg.exceptions import (
     InsufficientPrivilegeError,
     InvalidAuthorizationSpecificationError,
@@ -7,7 +9,7 @@ from asyncpg.exceptions import (
     UndefinedColumnError,
     UndefinedTableError,
 )
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from actors.refusals import DatabaseUnavailable
 from db.engine import UNAVAILABLE
@@ -19,7 +21,7 @@ _NOT_LET_IN = (NotLetIn, InvalidAuthorizationSpecificationError, InvalidCatalogN
 _NOT_MIGRATED = (UndefinedTableError, UndefinedColumnError)
 
 
-def sentence(error: BaseException) -> str | None:
+def sentence(error: BaseException) -> str | None:  # noqa: C901 - a table of errors, row after row
     """The sentence, or None for a fault of the program, which deserves its traceback."""
     if isinstance(error, BaseExceptionGroup):
         return sentence(error.exceptions[0])
@@ -27,6 +29,8 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, DatabaseUnavailable):
         return f"PostgreSQL can't serve at DATABASE_URL. {of_late() or error.title} What was done before stays done."
+    if isinstance(error, ResponseError):
+        return f"Redis at REDIS_URL refuses what was asked of it ({error})."
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({error})."
     if isinstance(error, OSError) and error.filename:
@@ -35,6 +39,8 @@ def sentence(error: BaseException) -> str | None:
         return f"PostgreSQL does not let us in at DATABASE_URL ({error})."
     if isinstance(error, _NOT_MIGRATED):
         return f"The database schema does not match this version ({error}). Run `wallet migrate`."
+    if isinstance(error, SSLError):
+        return f"The TLS connection to PostgreSQL at DATABASE_URL fails ({error})."
     if isinstance(error, UNAVAILABLE):
         words, told = in_words(error), str(error) or type(error).__name__
         if words == SILENT:

@@ -22,6 +22,8 @@ from app.settings import Settings, load_settings
 from app.telemetry.shared_metrics import shared_metrics
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
+from db.suitability import check_postgres
+from tasks.redis_check import check_redis
 
 FOLDER = Path(".wallet")
 HOST = "127.0.0.1"
@@ -67,6 +69,8 @@ def serve_api(*, host: str, port: int, workers: int) -> None:
 async def _run(
     settings: Settings, servers: Servers, listeners: list[socket.socket], url: str, environ: dict[str, str]
 ) -> None:
+    await check_redis(environ["REDIS_URL"])
+    await check_postgres(environ["DATABASE_URL"], settings.pool.connect_timeout_seconds)
     await migrate(environ["DATABASE_URL"])
 
     async def announce() -> None:

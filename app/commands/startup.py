@@ -4,6 +4,7 @@ What each command does before it imports anything else: the environment is compl
 The database engine reads it when it is imported.
 """
 
+import asyncio
 import logging
 import os
 import warnings
@@ -16,11 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 def all_settings() -> "Settings":
-    """The settings of a command that runs once."""
-    environment()
-    from app.settings import load_settings
+    """The settings of a command that runs once, for which the servers that they name were found good enough."""
+    settings = _settings()
+    from app.commands.servers import check_servers
 
-    return load_settings(os.environ)
+    asyncio.run(check_servers(settings))
+    return settings
 
 
 def server_settings(*, supervised: bool) -> "Settings":
@@ -29,7 +31,7 @@ def server_settings(*, supervised: bool) -> "Settings":
         from app.server.supervisor import end_with_supervisor
 
         end_with_supervisor()
-    settings = all_settings()
+    settings = _settings()
     from app.logs.setup import configure_logs
 
     configure_logs(settings.log, production=not settings.development)
@@ -46,11 +48,14 @@ def warn_of_unproven_phones(settings: "Settings") -> None:
 
 
 def database_settings() -> "Settings":
-    """The settings of a command that needs a database and nothing else."""
+    """The settings of a command that needs a database and nothing else, and one that was found good enough."""
     environment()
     from app.settings import load_settings
+    from db.suitability import check_postgres
 
-    return load_settings(os.environ, needs=("DATABASE_URL",))
+    settings = load_settings(os.environ, needs=("DATABASE_URL",))
+    asyncio.run(check_postgres(settings.database_url, settings.pool.connect_timeout_seconds))
+    return settings
 
 
 def environment(*, with_running: bool = True) -> None:
@@ -64,3 +69,10 @@ def environment(*, with_running: bool = True) -> None:
     # Plain lines, for whoever has typed the command. Those that keep running log as `app/logs/` says.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # the command itself says in a sentence what it met
+
+
+def _settings() -> "Settings":
+    environment()
+    from app.settings import load_settings
+
+    return load_settings(os.environ)

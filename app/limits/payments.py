@@ -127,14 +127,14 @@ class PaymentLimits:
         await self.tell()
 
     async def _tell(self, tallies: list[_Tally]) -> None:
-        told = [tally.untold for tally in tallies]
+        untold = [tally.untold for tally in tallies]
         async with timeout(COUNT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
-            for tally, payments in zip(tallies, told, strict=True):
+            for tally, payments in zip(tallies, untold, strict=True):
                 key = limit_key(POLICY, str(tally.user_id))
                 pipe.eval(_COUNT, 1, key, str(payments), str(self._window_seconds * 1000))
             replies = await pipe.execute()
         now = monotonic()
-        for tally, payments, (total, left_ms) in zip(tallies, told, replies, strict=True):
+        for tally, payments, (total, left_ms) in zip(tallies, untold, replies, strict=True):
             tally.untold -= payments
             tally.used = total + tally.untold
             tally.ends_at = now + left_ms / 1000

@@ -57,9 +57,9 @@ class RateLimited(Refusal):
 
 
 class Uncountable(Unavailable):
-    """There is no room to count more in this process, and Redis does not answer."""
+    """There is no room to count more in this process, and Redis can't be asked."""
 
-    detail = "Too much is to be counted, and Redis does not answer. Try again in a moment."
+    detail = "Too much is to be counted, and Redis can't be asked. Try again in a moment."
 
 
 # What any limited route may refuse.

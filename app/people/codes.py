@@ -9,7 +9,8 @@ import logging
 import secrets
 from asyncio import Semaphore, timeout
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -45,7 +46,7 @@ if (kept[2] or '0') ~= ARGV[2] then return 0 end
 local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
 for digest = 4, #ARGV do
     if kept[1] == ARGV[digest] then
-        local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PEXPIRETIME', KEYS[1])}
+        local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PTTL', KEYS[1])}
         redis.call('DEL', KEYS[1])
         return found
     end
@@ -150,13 +151,14 @@ class Codes:
             raise ValidationFailed(FieldError(field="phone_code", message=message))
         if not found:
             raise InvalidCode()
-        pending, tries, expires_at_ms = found
+        pending, tries, left_ms = found
+        ends_at = monotonic() + left_ms / 1000
         try:
             yield pending if isinstance(pending, bytes) else pending.encode()
         except BaseException as failure:
             if not isinstance(failure, Refusal) or isinstance(failure, ValidationFailed) or failure.status >= 500:
                 kept = {"digest": digests[0], "phone": int(by_phone), "pending": pending, "tries": int(tries) - 1}
-                await self._put_back(key, kept, int(expires_at_ms))
+                await self._put_back(key, kept, ends_at)
             raise
 
     async def _keep(self, key: str, digest: str, pending: bytes, *, phone: bool) -> None:
@@ -165,15 +167,15 @@ class Codes:
             pipe.expire(key, CODE_SECONDS)
             await pipe.execute()
 
-    async def _put_back(self, key: str, kept: dict[str, Any], expires_at_ms: int) -> None:
+    async def _put_back(self, key: str, kept: dict[str, Any], ends_at: float) -> None:
         # The reason for putting it back is what the caller must hear of, not that this failed as well.
-        with suppress(CodesUnavailable):
+        try:
             async with self._turn(), self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=kept)
-                pipe.pexpireat(key, expires_at_ms)
+                pipe.pexpire(key, max(int((ends_at - monotonic()) * 1000), 1))
                 await pipe.execute()
-                return
-        log.warning("a one-time code could not be put back: Redis does not answer")
+        except CodesUnavailable:
+            log.warning("a one-time code could not be put back")
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -1,11 +1,14 @@
 """What one client may take of the server: how long, how much at once, and how many connections all of them have."""
 
+import logging
 from typing import Any, Self
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from actors.engine.seldom import Seldom
 from app.http.problems import CROWDED, Problem
+from app.server.addresses import plain
 from app.server.framing import FramedProtocol
 from app.server.refusals import NOT_HTTP, answer, problem
 
@@ -38,6 +41,7 @@ HEAD_TOO_LARGE = problem(
     "The headers are too large.",
     f"Send at most {HEADERS_MAX} headers of {HEAD_MAX_BYTES // 1024} KiB together.",
 )
+_full = Seldom(logging.getLogger(__name__), "%d connections are open, and more are answered 503")
 FULL = problem(503, "overloaded", "Too many connections.", "Nothing has happened. Try again in a moment.")
 
 
@@ -77,7 +81,10 @@ class BoundedProtocol(FramedProtocol):
     def connection_made(self, transport: Any) -> None:
         """One more, or one too many."""
         super().connection_made(transport)
+        if self.client:
+            self.client = (plain(self.client[0]), self.client[1])
         if len(self.connections) > self.bounds.connections_max:
+            _full.warn(self.bounds.connections_max)
             self._refuse(FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn import Config, Server
 
+from app.server.descriptors import say_if_none_is_left
 from app.server.protocol import HttpProtocol
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class GracefulServer(Server):
             self.should_exit |= time.monotonic() >= self._linger_until
         if counter % SLOW_CHECK_TICKS == 0:
             self._hang_up_on_the_slow()
+            say_if_none_is_left()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -21,7 +21,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from db.engine import UNAVAILABLE
 from db.tables import Message
 from tasks.messages.lane import Lane
-from tasks.messages.mail import NotSent, Smtp, send_mail
+from tasks.messages.mail import NotSent, Smtp, look_at_certificate, send_mail
 from tasks.messages.sealing import NotOurs, Seal
 from tasks.messages.sms import SmsGateway, send_sms
 from tasks.messages.templates import CODE_LIFETIME_SECONDS, UnknownTemplate, write
@@ -107,6 +107,10 @@ class Delivery:
         self._smtp = smtp
         self._sms = sms
         self._lanes = {channel: Lane(partial(claim, channels=[channel])) for channel in CHANNELS}
+
+    async def look_at_mail_server(self) -> None:
+        """Warn of a mail server that no message will be handed to, before there is one."""
+        await look_at_certificate(self._smtp)
 
     async def run(self, stop: asyncio.Event | None = None, *, channels: Collection[Channel] = CHANNELS) -> Delivered:
         """

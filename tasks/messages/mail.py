@@ -1,10 +1,12 @@
 """One email out through SMTP."""
 
+import logging
 import re
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from ssl import SSLCertVerificationError
 from typing import Literal
 
 import aiosmtplib
@@ -13,6 +15,9 @@ from msgspec import Struct
 from tasks.messages.templates import Letter
 
 SEND_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
+_warned: set[tuple[str, str]] = set()  # of these servers and faults, in this process
 
 # An enhanced status code (RFC 3463) begins the text (RFC 2034); qmail and its kin put it behind, as `(#5.7.1)`.
 _ENHANCED = re.compile(r"(?:\A\s*|\(#)([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
@@ -95,7 +100,42 @@ async def send_mail(smtp: Smtp, *, to: str, letter: Letter, reference: str) -> N
     except aiosmtplib.SMTPResponseException as error:
         raise NotSent(f"the mail server answered {error.code} before the message ({type(error).__name__})") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        if why := _untrusted(smtp, error):
+            raise NotSent(f"the mail server could not be used: its certificate is not accepted ({why})") from None
         raise NotSent(f"the mail server could not be used ({type(error).__name__})") from None
+
+
+async def look_at_certificate(smtp: Smtp) -> None:
+    """Greet the server without a message, to warn at start of a certificate that no message will go out with."""
+    if not smtp.host or smtp.tls == "none":
+        return
+    implicit = smtp.tls == "implicit"
+    server = aiosmtplib.SMTP(
+        hostname=smtp.host, port=smtp.port, use_tls=implicit, start_tls=not implicit, timeout=SEND_SECONDS
+    )
+    try:
+        async with server:
+            pass
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        _untrusted(smtp, error)
+
+
+def _untrusted(smtp: Smtp, error: BaseException | None) -> str | None:
+    """Why the server's certificate is not accepted, if that is what has gone wrong; each reason is logged once."""
+    while error is not None and not isinstance(error, SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    why: str = error.verify_message.rstrip(".")
+    if (smtp.host, why) not in _warned:
+        _warned.add((smtp.host, why))
+        log.warning(
+            "No mail goes out: the certificate of the mail server %s is not accepted (%s). Set WALLET_SMTP_HOST to a"
+            " name that is in it, or have this machine trust its issuer.",
+            smtp.host,
+            why,
+        )
+    return why
 
 
 def _message(sender: str, to: str, letter: Letter, reference: str) -> EmailMessage:

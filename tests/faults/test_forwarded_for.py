@@ -1,5 +1,6 @@
 """Only a trusted proxy says where a request comes from; nobody gets another limit by claiming to be somebody else."""
 
+import socket
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -35,6 +36,30 @@ def behind_proxies(database_url: str, redis_url: str, tmp_path: Path) -> Iterato
     yield from api(tmp_path, database_url, redis_url, WALLET_HTTP_TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8")
 
 
+@pytest.fixture
+def on_both(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[RealServer]:
+    """It listens to IPv6 and IPv4 with one socket, and trusts proxies by their IPv4 addresses."""
+    if not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    addresses = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WALLET_HTTP_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8",
+    }
+    with server("api", "--host", "::", folder=tmp_path, **PRODUCTION, **addresses) as running:
+        running.wait_until_live()
+        yield running
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
 def refreshed(server: RealServer, *forwarded_for: str) -> bool:
     """Whether a refresh from there is let through to be found wrong, and not limited."""
     headers = [("X-Forwarded-For", each) for each in forwarded_for]
@@ -65,6 +90,26 @@ def test_a_trusted_proxy_is_believed_in_what_it_has_added_itself(behind_proxies:
     for claim in same:
         assert not refreshed(behind_proxies, *claim), claim
     assert refreshed(behind_proxies, f"{client}, 192.0.2.2"), "another client behind the proxy"
+
+
+def test_a_client_of_ipv4_is_one_whichever_way_it_comes(on_both: RealServer) -> None:
+    """The proxy arrives as `::ffff:127.0.0.1`, and is believed."""
+    client = "192.0.2.1"
+    assert refreshed(on_both, client)
+    same = [
+        (f"::ffff:{client}",),
+        ("::FFFF:c000:0201",),
+        (f"[::ffff:{client}]:443",),
+        (f"{client}, ::ffff:10.1.2.3",),  # through two of ours
+        (f"0:0:0:0:0:ffff:{client}, 10.1.2.3, ::ffff:a01:203",),
+    ]
+    for claim in same:
+        assert not refreshed(on_both, *claim), claim
+    assert refreshed(on_both, "::ffff:192.0.2.2"), "another client behind the proxy"
+    assert refreshed(on_both, "192.0.2.3, ::ffff:11.1.2.3"), "not a proxy of ours"
+    assert not refreshed(on_both, "192.0.2.4, 11.1.2.3")
+    assert f"client={client}" in on_both.output.read_text() or f'"client":"{client}"' in on_both.output.read_text()
+    assert "::ffff" not in on_both.output.read_text()
 
 
 def test_an_ipv6_customer_is_one_however_many_addresses_it_has(behind_proxies: RealServer) -> None:

@@ -10,7 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
 
+from tasks.messages import mail
 from tasks.messages.mail import NotSent, Smtp, send_mail
 from tasks.messages.templates import write
 from tests.helpers.third_parties import mail_server
@@ -53,13 +55,28 @@ def server_tls(certificate: Path) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 async def test_a_server_that_is_trusted_gets_the_message_encrypted(
-    tls: Literal["starttls", "implicit"], certificate: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    tls: Literal["starttls", "implicit"],
+    certificate: Path,
+    server_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(mail, "_warned", set())
     async with mail_server(tls, server_tls) as server:
         smtp = Smtp(host="localhost", port=server.port, tls=tls)
-        with pytest.raises(NotSent, match="could not be used"):
-            await send_mail(smtp, to="a@x.kz", letter=write("welcome", {}), reference="1")
+        await mail.look_at_certificate(smtp)
+        said = "the certificate of the mail server localhost is not accepted (self-signed certificate)"
+        assert caplog.text.count(said) == 1, "at start"
+        for _ in range(2):
+            with pytest.raises(NotSent, match=r"could not be used: .* \(self-signed certificate\)") as refused:
+                await send_mail(smtp, to="a@x.kz", letter=write("welcome", {}), reference="1")
+            assert not refused.value.permanent
+        assert caplog.text.count(said) == 1, "not with each message"
         assert server.accepted == []
+        with pytest.raises(NotSent):
+            await send_mail(replace(smtp, host="127.0.0.1"), to="a@x.kz", letter=write("welcome", {}), reference="1")
+        assert caplog.text.count("is not accepted") == 2, "of another server too"
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        await mail.look_at_certificate(smtp)
         await send_mail(smtp, to="a@x.kz", letter=write("welcome", {}), reference="1")
         assert [to for to, _ in server.accepted] == ["a@x.kz"]

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 import pytest
@@ -113,8 +113,8 @@ async def test_an_index_that_the_rows_refuse_leaves_nothing_behind(
         assert await indexes(connection, "scratch_index") == []
 
 
-async def test_whoever_migrates_second_waits_and_finds_nothing_to_do(
-    database: str, monkeypatch: pytest.MonkeyPatch
+async def test_whoever_migrates_second_waits_says_for_whom_and_finds_nothing_to_do(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An index in the making waits for everybody who was there before: the second one must not be among them."""
     scratch(
@@ -122,23 +122,26 @@ async def test_whoever_migrates_second_waits_and_finds_nothing_to_do(
         'ALTER TABLE "wallet" ADD COLUMN "scratch" int',
         indexes=(ConcurrentIndex(name="scratch_index", on='"wallet" ("name")'),),
     )
+    monkeypatch.setattr(migrations, "SAY_SECONDS", 0)
     async with connected(database) as writer, connected(database) as looker:
         async with writer.transaction():
             await writer.execute('UPDATE "wallet" SET "name" = "name" WHERE "system" = \'cash\'')
             first = asyncio.create_task(migrate(database))
             await until_waiting(database)
+            (holder,) = await looker.fetch(
+                "SELECT pid, xact_start FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'wallet migrate'"
+            )
             second = asyncio.create_task(migrate(database))
 
-            async def has_asked() -> Any:
-                return (
-                    await looker.fetchval(
-                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
-                        " AND query LIKE '%pg_try_advisory_lock%'"
-                    )
-                    == 2
-                )
+            async def has_said() -> bool:
+                return "waits for another one" in caplog.text
 
-            await until(has_asked)
+            await until(has_said)
+            assert (
+                f"process {holder['pid']} of PostgreSQL, wallet migrate, from 127.0.0.1, since"
+                f" {holder['xact_start']:%Y-%m-%d %H:%M:%S} UTC"
+            ) in caplog.text
         async with asyncio.timeout(GIVE_UP_SECONDS):
             assert (await first, await second) == (["db_9999_scratch"], [])
 
