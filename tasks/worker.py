@@ -18,6 +18,7 @@ from saq.types import Context, PartialTimersDict
 
 from actors.engine.background import end, in_background
 from db.engine import UNAVAILABLE, Pool, connection_pool
+from tasks import clock
 from tasks.banking import Banking
 from tasks.heartbeat import BEAT_SECONDS, beat
 from tasks.job_log import JobsByName, job_begins, job_ended
@@ -56,7 +57,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         await _prepare(queue)
         if settings.development:
             await _publish_first_rates(tools)
-        await stack.enter_async_context(in_background(partial(_beat, tools.redis)))
+        await stack.enter_async_context(in_background(partial(_beat, tools.redis), clock.watch))
         first_work = asyncio.create_task(_first_work(tools, queue), context=Variables())
         stack.push_async_callback(end, [first_work])
         worker = DrainingWorker(

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from actors.engine.background import in_background
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
+from db.clocks import CLOCKS_DIFFER
 from db.engine import UNAVAILABLE, engine
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
@@ -130,6 +131,9 @@ class HealthChecks:
         if rates.valid_until <= now:
             detail = f"The last rates are too old, conversions are refused: {source}."
             return Observation(status="down", detail=detail, since=rates.valid_until)
+        if rates.as_of > now + CLOCKS_DIFFER:
+            detail = f"The rates are dated in the future, so a clock is wrong: {source}."
+            return Observation(status="degraded", detail=detail)
         return Observation(status="ok", detail=source)
 
     async def _worker(self) -> Observation:

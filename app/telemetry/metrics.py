@@ -5,6 +5,7 @@ import hmac
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -19,9 +20,11 @@ from redis.exceptions import RedisError
 from app.auth.tokens import NotAuthenticated
 from app.telemetry.health import PROBE_SECONDS, HealthChecks
 from app.telemetry.shared_metrics import FOLDER_VARIABLE
-from db.audit import age, last_result
+from db.audit import last_result
+from db.clocks import CLOCKS_DIFFER
 from db.engine import UNAVAILABLE
 from db.tables import Message
+from tasks.clock import in_doubt
 from tasks.heartbeat import heartbeat_age
 from tasks.sweep import Sweep, last_sweep
 
@@ -49,7 +52,9 @@ class World:
 
     async def families(self) -> list[Family]:
         """The metrics of this moment; those of a part that does not answer are left out."""
-        found = await asyncio.gather(self._parts(), self._sweep(), self._mail(), self._audit(), return_exceptions=True)
+        found = await asyncio.gather(
+            *(self._parts(), self._sweep(), self._mail(), self._audit(), self._clock()), return_exceptions=True
+        )
         families: list[Family] = []
         for each in found:
             if isinstance(each, list):
@@ -65,14 +70,15 @@ class World:
         families = [up]
         if rates := self._health_checks.board.current():
             age = datetime.now(UTC) - rates.as_of
-            families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", age.total_seconds()))
+            seconds = age.total_seconds() if age >= -CLOCKS_DIFFER else inf  # of the future: it may be of any age
+            families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", seconds))
         return families
 
     async def _sweep(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):
             beaten = await heartbeat_age(self._redis)
             sweep = await last_sweep(self._redis) or _NEVER
-        running = sweep.finished_at is None and datetime.now(UTC) - sweep.updated_at < SWEEP_ALIVE
+        running = sweep.finished_at is None and abs(datetime.now(UTC) - sweep.updated_at) < SWEEP_ALIVE
         families = [
             _gauge("wallet_fee_sweep_running", "1 while fees are being charged.", float(running)),
             _gauge("wallet_fee_sweep_due", "Wallets that the last sweep found due.", sweep.due),
@@ -96,12 +102,21 @@ class World:
 
     async def _audit(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):
-            report = await last_result()
-        if report is None:
+            kept = await last_result()
+        if kept is None:
             return []
+        # Dated in the future it may be of any age: what asks for a recent one must not be content.
+        age = inf if kept.age is None else kept.age.total_seconds()
         return [
-            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(report.ok)),
-            _gauge("wallet_audit_age_seconds", "Since the last audit.", age(report).total_seconds()),
+            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(kept.report.ok)),
+            _gauge("wallet_audit_age_seconds", "Since the last audit; +Inf where it is dated in the future.", age),
+        ]
+
+    async def _clock(self) -> list[Family]:
+        async with asyncio.timeout(PROBE_SECONDS):
+            doubted = await in_doubt()
+        return [
+            _gauge("wallet_clock_in_doubt", "1 while upkeep deletes nothing, since a clock jumped.", float(doubted))
         ]
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from actors.money import Rates
+from db.clocks import CLOCKS_DIFFER
 from db.currencies import CURRENCIES
 from db.tables import ExchangeRate
 from db.transaction import run
@@ -36,20 +37,34 @@ class Known(Struct, frozen=True, kw_only=True):
         """Whether this is the bundled snapshot, which production never uses."""
         return self.quote.source.startswith(SNAPSHOT_PREFIX)
 
-    def rates(self, max_age: timedelta) -> Rates:
+    @property
+    def since(self) -> datetime:
         """
-        The rates as conversions use them.
+        The moment from which their age counts.
 
-        Their age counts from the older of two moments: when the source was last asked, and the moment its prices
-        speak of. So neither a source that goes on repeating last week's prices nor one whose clock is ahead is
-        believed for longer than one that can't be reached. The snapshot has no age but that of its last use.
+        It is the older of two: when the source was last asked, and the moment its prices speak of. So neither a source
+        that goes on repeating last week's prices nor one whose clock is ahead is believed for longer than one that
+        can't be reached. The snapshot has no age but that of its last use.
         """
-        since = self.asked_at if self.is_snapshot else min(self.asked_at, self.quote.as_of)
+        return self.asked_at if self.is_snapshot else min(self.asked_at, self.quote.as_of)
+
+    def usable(self, max_age: timedelta) -> bool:
+        """Whether they are of the past, and not too old. What is dated in the future may be of any age."""
+        now = datetime.now(UTC)
+        return now - max_age < self.since <= now + CLOCKS_DIFFER
+
+    def asked_within(self, span: timedelta) -> bool:
+        """Whether the source was asked that lately; not where that is in the future, since then nobody knows."""
+        now = datetime.now(UTC)
+        return now - span < self.asked_at <= now + CLOCKS_DIFFER
+
+    def rates(self, max_age: timedelta) -> Rates:
+        """The rates as conversions use them."""
         return Rates(
             per_dollar=self.quote.per_dollar,
             source=self.quote.source,
             as_of=self.quote.as_of,
-            valid_until=since + max_age,
+            valid_until=self.since + max_age,
         )
 
 
