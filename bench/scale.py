@@ -12,6 +12,7 @@ from bench.load import Shape
 from bench.past import Past, live_through
 from bench.people import write_holder
 from bench.stage import Case, Stage, in_words
+from db.dates import learn_dates
 
 
 @benchmark
@@ -53,6 +54,7 @@ def scale(stage: Stage, wallets: int, entries: int, connections: tuple[int, ...]
 def _grow(stage: Stage, *, wallets: int, entries: int) -> Past:
     started_at = time.monotonic()
     past = asyncio.run(live_through(wallets=wallets - wallets % 3, entries=entries))
+    asyncio.run(learn_dates())  # as a worker does every hour
     stage.know_everybody()
     took = time.monotonic() - started_at
     stage.notes.append(f"{wallets} wallets with {entries} entries were loaded in {took:.0f} s.")

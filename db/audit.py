@@ -4,13 +4,19 @@ Proves the ledger on a live database, in one snapshot and a few set-based statem
 Entries sum to zero for each transaction and currency; every balance is the sum of its entries and the last one's
 `balance_after`; the chain of `balance_after` has no gap; each transaction's entries say what the transaction says;
 what staff did is in their log.
+
+Money is right whatever the dates are. Where a clock was set back, the audit notes whose entries it has dated.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from time import monotonic
 
 import msgspec
+from asyncpg import Connection
 from msgspec import Struct, field
 
+from db.clocks import CLOCKS_DIFFER, CLOCKS_DIFFER_SECONDS
 from db.tables import AuditResult
 from db.transaction import snapshot
 
@@ -27,7 +33,7 @@ class Finding(Struct, frozen=True):
 
 
 class AuditReport(Struct, kw_only=True):
-    """What was looked at and what was found; `ok` means that everything holds."""
+    """What was looked at and what was found; `ok` means that everything holds. `notes` are no fault of the ledger's."""
 
     ok: bool
     checked_at: datetime
@@ -36,11 +42,20 @@ class AuditReport(Struct, kw_only=True):
     transactions: int
     entries: int
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+
+
+class KeptReport(Struct, frozen=True):
+    """The latest report that was kept."""
+
+    report: AuditReport
+    age: timedelta | None
+    """How long ago it looked, by PostgreSQL's clock; None where that is in the future: a clock has jumped."""
 
 
 _COUNTS = """
-SELECT (SELECT count(*) FROM "wallet") AS "wallets", (SELECT count(*) FROM "transaction") AS "transactions",
-    (SELECT count(*) FROM "entry") AS "entries"
+SELECT clock_timestamp() AS "checked_at", (SELECT count(*) FROM "wallet") AS "wallets",
+    (SELECT count(*) FROM "transaction") AS "transactions", (SELECT count(*) FROM "entry") AS "entries"
 """
 
 # Each statement names what is wrong with one place: no rows means that the rule holds.
@@ -131,22 +146,40 @@ _RULES = {
     """,
 }
 
+_NOTES = {
+    "the entries of a wallet are dated in their order, give or take a minute": f"""
+        SELECT 'wallet ' || "wallet" || ': back by ' || max("latest" - "created_at") AS "place"
+        FROM (
+            SELECT e."wallet", t."created_at",
+                max(t."created_at") OVER (PARTITION BY e."wallet" ORDER BY e."id") AS "latest"
+            FROM "entry" e JOIN "transaction" t ON t."id" = e."transaction" JOIN "wallet" w ON w."id" = e."wallet"
+            WHERE w."user" IS NOT NULL
+        ) dated
+        WHERE "latest" - "created_at" > interval '{CLOCKS_DIFFER_SECONDS} s' GROUP BY "wallet"
+    """,  # noqa: S608 - a constant of ours
+}
+
 
 async def audit() -> AuditReport:
     """Look at the whole ledger as of one moment; money may move meanwhile. Changes nothing."""
-    started = datetime.now(UTC)
-    findings: list[Finding] = []
+    started = monotonic()
     async with snapshot() as connection:
         await connection.execute("SET LOCAL work_mem = '256MB'")
         counts = await connection.fetchrow(_COUNTS)
-        for rule, statement in _RULES.items():
-            places = await connection.fetch(
-                f'SELECT "place", count(*) OVER () AS "count" FROM ({statement}) f LIMIT {FINDINGS_MAX}'  # noqa: S608
-            )
-            if places:
-                findings.append(Finding(rule, places[0]["count"], [str(place["place"]) for place in places]))
-    seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
-    return AuditReport(ok=not findings, checked_at=started, seconds=seconds, findings=findings, **counts)
+        findings = [found async for found in _found(connection, _RULES)]
+        notes = [found async for found in _found(connection, _NOTES)]
+    seconds = round(monotonic() - started, 3)
+    return AuditReport(ok=not findings, seconds=seconds, findings=findings, notes=notes, **counts)
+
+
+async def _found(connection: Connection, rules: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """What does not hold of these rules."""
+    for rule, statement in rules.items():
+        places = await connection.fetch(
+            f'SELECT "place", count(*) OVER () AS "count" FROM ({statement}) f LIMIT {FINDINGS_MAX}'  # noqa: S608
+        )
+        if places:
+            yield Finding(rule, places[0]["count"], [str(place["place"]) for place in places])
 
 
 async def keep_result(report: AuditReport) -> None:
@@ -159,10 +192,14 @@ async def keep_result(report: AuditReport) -> None:
     )
 
 
-async def last_result() -> AuditReport | None:
+async def last_result() -> KeptReport | None:
     """The latest that was kept; None where no audit has been."""
-    rows = await AuditResult.raw("SELECT report FROM audit_result ORDER BY id DESC LIMIT 1")
-    return msgspec.json.decode(rows[0]["report"], type=AuditReport) if rows else None
+    rows = await AuditResult.raw("SELECT report, now() - checked_at AS age FROM audit_result ORDER BY id DESC LIMIT 1")
+    if not rows:
+        return None
+    age: timedelta = rows[0]["age"]
+    report = msgspec.json.decode(rows[0]["report"], type=AuditReport)
+    return KeptReport(report, max(timedelta(0), age) if age >= -CLOCKS_DIFFER else None)
 
 
 async def forget_results() -> int:
@@ -172,8 +209,3 @@ async def forget_results() -> int:
         RESULTS_KEPT,
     )
     return len(gone)
-
-
-def age(report: AuditReport) -> timedelta:
-    """How long ago it looked; nothing, where the clock that wrote it is ahead of ours."""
-    return max(timedelta(0), datetime.now(UTC) - report.checked_at)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
+from db.clocks import CLOCKS_DIFFER_SECONDS
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, StaffActionRow, TransactionRow, WalletRow
 from db.tables import Transaction
 from db.transaction import numbered, run
@@ -63,10 +64,12 @@ def _unnest(row: type[Struct]) -> str:
 
 # FOR NO KEY UPDATE is the lock that an UPDATE of a balance takes anyway: it excludes other batches, not the foreign
 # keys that point at a wallet. A row that is skipped is there all the same, so it is read without a lock as well: else a
-# wallet that somebody holds would be taken for one that is not there.
+# wallet that somebody holds would be taken for one that is not there. The last row has the time, read when the rows are
+# locked: later than whatever their last holder has read.
 _LOAD = """
 WITH locked AS MATERIALIZED (
-    SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at"
+    SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at",
+        "last_entry_at"
     FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
         SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
     )) AND "user" IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
@@ -75,13 +78,16 @@ SELECT 'locked' AS "kind", *, NULL::uuid AS "key_id", NULL::text AS "key", NULL:
     NULL::uuid AS "transaction"
 FROM locked
 UNION ALL
-SELECT 'held', "id", NULL, "wallet_number", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT 'held', "id", NULL, "wallet_number", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
     SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
 )) AND "user" IS NOT NULL AND "id" NOT IN (SELECT "id" FROM locked)
 UNION ALL
-SELECT 'key', NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, "id", "key", "fingerprint", "transaction"
+SELECT 'key', NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, NULL, "id", "key", "fingerprint",
+    "transaction"
 FROM "idempotency_key" WHERE "id" = ANY($3::uuid[])
+UNION ALL
+SELECT 'now', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, clock_timestamp(), NULL, NULL, NULL, NULL
 """
 
 # In the order of their ids, so that two who wait can't wait for each other; and not for long, since they keep what they
@@ -109,12 +115,18 @@ FROM "transaction" t WHERE t."id" = ANY({}::uuid[])
 """)
 
 # The rows come out of the arrays in the order in which they went in, so the ids of a wallet's entries tell their order.
+# Their dates tell it too, but where the clock was set back by more than clocks may differ: `dates_went_back` is by how
+# much that was, all in all, and a minute more for each time, since the first entry may be older than the last.
 _SAVE = numbered(f"""
 WITH balances AS (
     UPDATE "wallet" SET "amount" = c."amount", "is_active" = c."is_active", "fee_due_at" = c."fee_due_at",
-        "updated_at" = now()
-    FROM unnest({{}}::bigint[], {{}}::text::numeric[], {{}}::boolean[], {{}}::timestamptz[])
-        AS c("id", "amount", "is_active", "fee_due_at")
+        "last_entry_at" = c."last_entry_at", "updated_at" = now(), "dates_went_back" = "dates_went_back" + CASE
+            WHEN c."last_entry_at" < "wallet"."last_entry_at"
+            THEN "wallet"."last_entry_at" - c."last_entry_at" + interval '{CLOCKS_DIFFER_SECONDS} s'
+            ELSE interval '0 s'
+        END
+    FROM unnest({{}}::bigint[], {{}}::text::numeric[], {{}}::boolean[], {{}}::timestamptz[], {{}}::timestamptz[])
+        AS c("id", "amount", "is_active", "fee_due_at", "last_entry_at")
     WHERE "wallet"."id" = c."id"
 ), transactions AS (
     INSERT INTO "transaction" ({_columns(TransactionRow)}) SELECT * FROM {_unnest(TransactionRow)}
@@ -151,12 +163,14 @@ class Loaded(Struct, frozen=True):
     keys: list[KeyRow]
     held: dict[int, str]
     """Wallets whose rows somebody else has locked, by their ids, with their numbers. Nothing is known of them."""
+    now: datetime
+    """The time by PostgreSQL's clock, once the rows were locked."""
 
 
 async def load(wallet_ids: Collection[int], numbers: Collection[str], key_ids: Collection[UUID]) -> Loaded:
     """
     Lock those of the wallets with these ids or numbers that nobody holds, until the transaction ends, and read which of
-    these keys are used.
+    these keys are used, and what time it is.
 
     The keys are seen as of the statement's start: a key that another process uses meanwhile is refused by its primary
     key when the batch is saved, and the batch runs again.
@@ -164,7 +178,8 @@ async def load(wallet_ids: Collection[int], numbers: Collection[str], key_ids: C
     wallets: list[WalletRow] = []
     keys: list[KeyRow] = []
     held: dict[int, str] = {}
-    for row in await run(_LOAD, list(wallet_ids), list(numbers), list(key_ids)):
+    *rows, clock = await run(_LOAD, list(wallet_ids), list(numbers), list(key_ids))
+    for row in rows:
         kind = row["kind"]
         if kind == "locked":
             wallets.append(
@@ -177,6 +192,7 @@ async def load(wallet_ids: Collection[int], numbers: Collection[str], key_ids: C
                     is_active=row["is_active"],
                     fee_due_at=row["fee_due_at"],
                     frozen_at=row["frozen_at"],
+                    last_entry_at=row["last_entry_at"],
                 )
             )
         elif kind == "held":
@@ -192,7 +208,7 @@ async def load(wallet_ids: Collection[int], numbers: Collection[str], key_ids: C
                     balance_after=row["amount"],
                 )
             )
-    return Loaded(wallets, keys, held)
+    return Loaded(wallets, keys, held, clock["last_entry_at"])
 
 
 async def wait_for(wallet_ids: Collection[int]) -> None:
@@ -247,7 +263,7 @@ async def save(changes: Changes) -> None:
     """
     await run(
         _SAVE,
-        *_arrays(changes.wallets.values(), ("id", "amount", "is_active", "fee_due_at")),
+        *_arrays(changes.wallets.values(), ("id", "amount", "is_active", "fee_due_at", "last_entry_at")),
         *_arrays(changes.transactions, TransactionRow.__struct_fields__),
         *_arrays(changes.keys, KeyRow.__struct_fields__),
         *_arrays(changes.entries, EntryRow.__struct_fields__),

@@ -20,6 +20,7 @@ class WalletRow(Struct, kw_only=True):
     is_active: bool
     fee_due_at: datetime | None
     frozen_at: datetime | None = None
+    last_entry_at: datetime | None = None  # None where there is none, or none since this is kept
 
 
 class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):

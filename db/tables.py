@@ -13,7 +13,9 @@ from piccolo.columns import (
     Bytea,
     ForeignKey,
     Integer,
+    Interval,
     Numeric,
+    SmallInt,
     Timestamptz,
     Varchar,
 )
@@ -70,6 +72,12 @@ class Wallet(Table, tablename="wallet"):
     is_active = Boolean(default=True, help_text="False while a due fee can't be paid.")
     fee_due_at = Timestamptz(null=True, default=None)
     frozen_at = Timestamptz(null=True, default=None, help_text="Since when staff let nothing in or out; null if not.")
+    last_entry_at = Timestamptz(null=True, default=None)
+    dates_went_back = Interval(
+        null=True,
+        default=None,
+        help_text="By how much its entries' dates have gone back, all in all; null until a worker has looked.",
+    )
     created_at = Timestamptz(default=TimestamptzNow())
     updated_at = Timestamptz(default=TimestamptzNow())
 
@@ -225,3 +233,13 @@ class AuditResult(Table, tablename="audit_result"):
     ok = Boolean(default=False)
     checked_at = Timestamptz(default=None)
     report = JSONB()
+
+
+class UpkeepClock(Table, tablename="upkeep_clock"):
+    """What upkeep knows of PostgreSQL's clock: one row, none before the first look at it."""
+
+    id = SmallInt(primary_key=True, default=1)
+    seen_at = Timestamptz(default=None, help_text="When it was looked at last.")
+    doubted_at = Timestamptz(null=True, default=None, help_text="When it was last found to have jumped.")
+
+    upkeep_clock_is_one_row = Check('"id" = 1')

@@ -75,12 +75,13 @@ async def charge_due_fees(
     bank: Bank,
     rates: Rates | None,
     *,
-    now: datetime | None = None,
     progress: Callable[[FeesCharged, int], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> FeesCharged:
     """
     Charge every fee that is due, each period by itself and exactly once, however often and wherever this runs.
+
+    PostgreSQL's clock tells what is due, here as in the rules.
 
     Wallets are walked in the order of their due dates. One that owes several periods pays them one after another before
     the walk goes on: its next date may lie behind that of a wallet in the same chunk, where nobody would look again.
@@ -90,7 +91,7 @@ async def charge_due_fees(
     Raises what the database raises when it can't be reached, or `DatabaseUnavailable` where it can't serve: nobody else
     would fare better now. What was charged until then stays charged.
     """
-    now = now or datetime.now(UTC)
+    now: datetime = (await Wallet.raw("SELECT now() AS now"))[0]["now"]
     payable = _payable(rates)
     run = FeesCharged(due=(await Wallet.raw(f"SELECT count(*) AS due {_DUE}", now, payable))[0]["due"])
     after_due, after_id, walked = _LONG_AGO, 0, 0

@@ -23,6 +23,7 @@ from saq.types import Context
 
 from actors.bank import Bank
 from actors.engine.background import in_background
+from db.dates import learn_dates
 from tasks.fees import charge_due_fees
 from tasks.messages.delivery import Delivery
 from tasks.rates.api import RatesSource
@@ -100,7 +101,7 @@ async def refresh_rates_if_old(tools: Tools) -> RatesFetched | None:
     """The same for a worker that has just started and has no job for it yet; None where it was done within the hour."""
     with suppress(RedisError, OSError):
         known = await cached(tools.redis)
-        if known and not known.is_snapshot and known.asked_at > datetime.now(UTC) - ASK_AGAIN_AFTER:
+        if known and not known.is_snapshot and known.asked_within(ASK_AGAIN_AFTER):
             return None
     return await fetch_rates(tools.redis, tools.rates, development=tools.development)
 
@@ -127,6 +128,12 @@ async def forget_old(ctx: Context) -> dict[str, Any]:
         return _plain(await clean_up(tools_of(ctx).media_folder))
 
 
+async def look_at_dates(ctx: Context) -> dict[str, Any]:
+    """Look in what order the entries of wallets are dated that nobody has looked at."""
+    async with _alive(ctx):
+        return {"wallets": await learn_dates()}
+
+
 # Times are UTC; a sixth field is seconds. Each timeout and each number of attempts is said: SAQ's own are 10 seconds
 # and one attempt. More than one attempt also survives SAQ's sweep, which takes a job that was fetched that very
 # moment for a lost one. Long jobs have no timeout but a heartbeat.
@@ -135,6 +142,7 @@ CRON_JOBS: list[CronJob[Context]] = [
     CronJob(deliver_sms, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),
     CronJob(refresh_rates, cron="*/5 * * * *", timeout=60, retries=3),
     CronJob(charge_fees, cron="*/5 * * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3),
+    CronJob(look_at_dates, cron="25 * * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3),
     CronJob(prove_ledger, cron="10 2 * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=86_400),
     CronJob(forget_old, cron="40 2 * * *", timeout=0, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=86_400),
 ]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import AuditReport, audit, forget_results, keep_result
 from db.tables import IMAGE_NAME, IdempotencyKey, Message, RefreshToken, User
+from tasks.clock import look
 
 # Small enough that a batch holds its locks for a moment only, with a pause in which others get their turn.
 BATCH = 1_000
@@ -21,11 +23,11 @@ PAUSE_SECONDS = 0.05
 # What is forgotten, and when. Keys are promised to live for 7 days at least; a refresh token's row must outlive the
 # token, or a stolen one used late would look unknown rather than used twice.
 _FORGOTTEN: dict[str, tuple[type[Table], str]] = {
-    "idempotency_key": (IdempotencyKey, "created_at < now() - interval '8 days'"),
-    "refresh_token": (RefreshToken, "expires_at < now() - interval '1 day'"),
-    "message": (Message, "next_attempt_at IS NULL AND created_at < now() - interval '90 days'"),
+    "idempotency_key": (IdempotencyKey, "created_at < {}::timestamptz - interval '8 days'"),
+    "refresh_token": (RefreshToken, "expires_at < {}::timestamptz - interval '1 day'"),
+    "message": (Message, "next_attempt_at IS NULL AND created_at < {}::timestamptz - interval '90 days'"),
     # Of staff. Piccolo's column has no time zone: two days are past its end in any.
-    "sessions": (SessionsBase, "expiry_date < now()::timestamp - interval '2 days'"),
+    "sessions": (SessionsBase, "expiry_date < {}::timestamptz::timestamp - interval '2 days'"),
 }
 
 IMAGE_BATCH = 5_000
@@ -45,13 +47,18 @@ async def clean_up(media_folder: Path) -> dict[str, int]:
     """
     Delete, in batches, old idempotency keys, tokens, messages, staff's sessions, audit results, and images of nobody's.
 
-    How many of each. A table whose rows are needed by no promise any more is here; the ledger never is.
+    How many of each. A table whose rows are needed by no promise any more is here; the ledger never is. While the
+    database's clock is in doubt (`tasks/clock.py`) nothing is old. It is looked at once: it may jump meanwhile.
     """
-    gone = {name: await _forget(name, table, condition) for name, (table, condition) in _FORGOTTEN.items()}
-    return gone | {"audit_result": await forget_results(), "image": await forget_images(media_folder)}
+    now = await look()
+    if now is None:
+        _log.warning("Nothing is deleted: PostgreSQL's clock has jumped within the last days.")
+        return {"clock_in_doubt": 1}
+    gone = {name: await _forget(name, table, condition, now) for name, (table, condition) in _FORGOTTEN.items()}
+    return gone | {"audit_result": await forget_results(), "image": await forget_images(media_folder, now)}
 
 
-async def _forget(name: str, table: type[Table], condition: str) -> int:
+async def _forget(name: str, table: type[Table], condition: str, now: datetime) -> int:
     # By address: the rows of a batch are found once, and the batch needs no order and no index of its own.
     statement = (
         f"WITH gone AS (DELETE FROM {name} WHERE ctid = ANY (ARRAY("  # noqa: S608 both are constants above
@@ -59,19 +66,19 @@ async def _forget(name: str, table: type[Table], condition: str) -> int:
         " SELECT count(*) AS gone FROM gone"
     )
     total = 0
-    while gone := (await table.raw(statement, BATCH))[0]["gone"]:
+    while gone := (await table.raw(statement, now, BATCH, now))[0]["gone"]:
         total += gone
         await asyncio.sleep(PAUSE_SECONDS)
     return total
 
 
-async def forget_images(folder: Path) -> int:
+async def forget_images(folder: Path, now: datetime) -> int:
     """
     Delete the images that have been nobody's for a day; how many. A folder that is not there has none.
 
     Where the folder can't be read or written to, that is logged: the next night finds what is left.
     """
-    total, files = 0, await asyncio.to_thread(_old_images, folder)
+    total, files = 0, await asyncio.to_thread(_old_images, folder, now.timestamp() - YOUNG_SECONDS)
     while batch := list(islice(files, IMAGE_BATCH)):
         rows = await User.raw(_NAMELESS, batch)
         await asyncio.to_thread(_unlink, folder, [row["name"] for row in rows])
@@ -80,8 +87,8 @@ async def forget_images(folder: Path) -> int:
     return total
 
 
-def _old_images(folder: Path) -> Iterator[str]:
-    before = time.time() - YOUNG_SECONDS
+def _old_images(folder: Path, before: float) -> Iterator[str]:
+    before = min(before, time.time() - YOUNG_SECONDS)  # this host's clock may be the one that dates files, or not
     try:
         if not folder.is_dir():
             return iter(())

@@ -22,6 +22,7 @@ from actors.engine.redis_client import open_redis
 from actors.engine.trouble import Trouble
 from db.engine import UNAVAILABLE, connection_pool
 from db.suitability import check_postgres
+from tasks import clock
 from tasks.banking import Banking
 from tasks.clock_jumps import doubt_schedule
 from tasks.fees import charge_due_fees
@@ -64,7 +65,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         await _prepare(queue)
         if settings.development:
             await _publish_first_rates(tools)
-        await stack.enter_async_context(in_background(partial(_beat, tools.redis)))
+        await stack.enter_async_context(in_background(partial(_beat, tools.redis), clock.watch))
         first_work = asyncio.create_task(_first_work(tools, queue, sms=bool(settings.sms.url)), context=Variables())
         stack.push_async_callback(end, [first_work])
         worker = DrainingWorker(

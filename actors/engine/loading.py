@@ -1,6 +1,5 @@
 """The book of a batch: what its orders need to know, read after its wallets are locked."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from actors.engine.mailbox import Mail
@@ -35,7 +34,7 @@ async def open_book(mails: list[Mail], loaded: Loaded, rates: Rates | None) -> B
     to_reverse = [order.transaction_id for mail in mails for order in mail.orders if isinstance(order, Reverse)]
     originals = await ledger.originals(to_reverse) if to_reverse else []
     used_keys = [UsedKey(row, of_keys[row.transaction_id]) for row in key_rows]
-    book = Book(wallets=loaded.wallets, used_keys=used_keys, rates=rates, now=datetime.now(UTC), originals=originals)
+    book = Book(wallets=loaded.wallets, used_keys=used_keys, rates=rates, now=loaded.now, originals=originals)
     for transaction in of_keys.values():
         if transaction.sender_balance is not None:
             book.done[transaction.id] = transaction, transaction.sender_balance

@@ -11,6 +11,7 @@ from msgspec import Struct
 from actors.money import BALANCE_MAX, PAYMENT_MAX, Rates, convert
 from actors.orders import IdempotencyKey, Receipt
 from actors.refusals import AmountTooLarge, AmountTooSmall, RatesUnavailable, ReceiverNotFound, WalletNotFound
+from db.clocks import CLOCKS_DIFFER
 from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import Changes, EntryRow, KeyRow, OriginalRow, TransactionRow, WalletRow
 
@@ -63,6 +64,7 @@ class Book:
         self.logged: set[UUID] = set()
         self.rates = rates
         self.now = now
+        self._soon = now + CLOCKS_DIFFER
         self.changes = Changes()
 
     def owned(self, wallet_id: int, caller_id: UUID) -> WalletRow:
@@ -167,14 +169,14 @@ class Book:
             exchange_rate=rate,
             sender_id=sender.id if sender else None,
             receiver_id=receiver.id if receiver else None,
-            created_at=self.now,
+            created_at=self._date(sender, receiver),
             reverses=reverses,
             reference=reference,
             sender_balance=sender_balance,
         )
         self.changes.transactions.append(transaction)
         if sender:
-            self._move(id, sender, -amount)
+            self._move(transaction, sender, -amount)
         if sender is None or receiver is None:
             contra_id = SYSTEM_WALLET_IDS[contra or CONTRA[operation_type], currency]
             self._entry(id, contra_id, amount if sender else -amount)
@@ -182,7 +184,7 @@ class Book:
             self._entry(id, SYSTEM_WALLET_IDS["exchange", currency], amount)
             self._entry(id, SYSTEM_WALLET_IDS["exchange", received_currency], -received)
         if receiver:
-            self._move(id, receiver, received)
+            self._move(transaction, receiver, received)
         return transaction
 
     def remember(self, key: IdempotencyKey, fingerprint: bytes, transaction: TransactionRow, balance: Decimal) -> None:
@@ -215,18 +217,33 @@ class Book:
             self.changes.wallets.popitem()  # the youngest: a wallet that had changed before keeps its place
         for wallet, before in mark.wallets:
             wallet.amount, wallet.is_active, wallet.fee_due_at = before.amount, before.is_active, before.fee_due_at
+            wallet.last_entry_at = before.last_entry_at
 
     def changed(self, wallet: WalletRow) -> None:
         """Have this wallet's row saved with the batch."""
         self.changes.wallets[wallet.id] = wallet
 
-    def _move(self, transaction_id: UUID, wallet: WalletRow, amount: Decimal) -> None:
+    def _date(self, *wallets: WalletRow | None) -> datetime:
+        """
+        The time; that of a wallet's last entry where this is later, but no later than clocks may differ.
+
+        So the entries of a wallet are dated in their order, though the clock has been ahead a little. Where it was far
+        ahead it is believed now: else what happens in a year would all be dated alike.
+        """
+        date = self.now
+        for wallet in wallets:
+            if wallet and (last := wallet.last_entry_at) and date < last <= self._soon:
+                date = last
+        return date
+
+    def _move(self, transaction: TransactionRow, wallet: WalletRow, amount: Decimal) -> None:
         wallet.amount += amount
+        wallet.last_entry_at = transaction.created_at
         # A rule that lets this happen is wrong: better that its whole batch fails than that it is saved.
         if not 0 <= wallet.amount <= BALANCE_MAX:
             raise AssertionError(f"wallet {wallet.id} would leave its bounds")
         self.changed(wallet)
-        self._entry(transaction_id, wallet.id, amount, wallet.amount)
+        self._entry(transaction.id, wallet.id, amount, wallet.amount)
 
     def _entry(self, transaction_id: UUID, wallet_id: int, amount: Decimal, balance: Decimal | None = None) -> None:
         self.changes.entries.append(

@@ -13,10 +13,13 @@ is that of a spent token, and ends the session. Tabs must share what they were g
 Whoever changes a user's tokens locks the user's row first. So a rotation can't slip a new token past a revocation that
 is under way, nor a sign-in past a change of password. Whoever revokes tells `Tokens` after the commit, which
 refuses the access tokens of the session at once; the other processes learn of it by `app/auth/revocations.py`.
+
+All times in the rows are of PostgreSQL's clock: a grace of ten seconds can't be told by the clocks of two hosts.
 """
 
 import hmac
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -25,7 +28,18 @@ from msgspec import Struct
 
 from app.auth.tokens import REFRESH, Claims, TokenExpired, TokenInvalid, Tokens
 from db.tables import RefreshToken, User
-from db.transaction import transaction
+from db.transaction import run, transaction
+
+# Nobody waits for the row: whoever changes it has locked the user's before.
+_ROW = """
+SELECT *, clock_timestamp() AS "now" FROM "refresh_token" WHERE "id" = $1 AND "user" = $2 FOR UPDATE
+"""
+_ISSUE = """
+INSERT INTO "refresh_token"
+    ("id", "family", "user", "token_hash", "signed_in_at", "user_agent", "issued_at", "expires_at")
+SELECT $1, $2, $3, $4, coalesce($5, "now"), $6, "now", "now" + make_interval(secs => $7)
+FROM (SELECT clock_timestamp() AS "now") AS "clock"
+"""
 
 
 class TokenPair(Struct, frozen=True, kw_only=True):
@@ -48,7 +62,7 @@ async def begin(tokens: Tokens, user_id: UUID, *, password_hash: str, device: De
     async with transaction():
         if await lock_user(user_id) != password_hash:
             return None
-        return await _issue(tokens, user_id, family=uuid4(), signed_in_at=datetime.now(UTC), device=device)
+        return await _issue(tokens, user_id, family=uuid4(), signed_in_at=None, device=device)
 
 
 async def rotate(tokens: Tokens, refresh: str) -> TokenPair:
@@ -120,7 +134,7 @@ async def _rotate_locked(
     row = await _row(claims, refresh)
     if row is None or row["revoked_at"]:
         return TokenInvalid(), []
-    now = datetime.now(UTC)
+    now = row["now"]
     if row["expires_at"] <= now:
         return TokenExpired(), []
     if row["spent_at"] is None:
@@ -128,7 +142,7 @@ async def _rotate_locked(
         await RefreshToken.update({RefreshToken.spent_at: now}).where(
             (RefreshToken.family == row["family"]) & RefreshToken.spent_at.is_null()
         )
-    elif now - row["spent_at"] > timedelta(seconds=tokens.lifetimes.reuse_grace_seconds):
+    elif abs(now - row["spent_at"]) > timedelta(seconds=tokens.lifetimes.reuse_grace_seconds):  # or a clock has jumped
         return TokenInvalid(), await revoke(claims.user_id, row["family"])
     device = Device(user_agent=row["user_agent"])
     signed_in_at = row["signed_in_at"] or row["issued_at"]
@@ -136,15 +150,10 @@ async def _rotate_locked(
     return pair, []
 
 
-async def _row(claims: Claims, refresh: str) -> dict[str, Any] | None:
-    """The row of a refresh token, locked."""
-    row: dict[str, Any] | None = (
-        await RefreshToken.select()
-        .where((RefreshToken.id == claims.token_id) & (RefreshToken.user == claims.user_id))
-        .lock_rows("UPDATE")
-        .first()
-    )
-    return row if row and hmac.compare_digest(row["token_hash"], _digest(refresh)) else None
+async def _row(claims: Claims, refresh: str) -> Mapping[str, Any] | None:
+    """The row of a refresh token, locked, with the time as `now`."""
+    rows = await run(_ROW, claims.token_id, claims.user_id)
+    return rows[0] if rows and hmac.compare_digest(rows[0]["token_hash"], _digest(refresh)) else None
 
 
 async def _revoked(condition: str, *arguments: Any) -> list[UUID]:
@@ -157,25 +166,17 @@ async def _revoked(condition: str, *arguments: Any) -> list[UUID]:
     return [row["family"] for row in rows]
 
 
-async def _issue(tokens: Tokens, user_id: UUID, *, family: UUID, signed_in_at: datetime, device: Device) -> TokenPair:
+async def _issue(
+    tokens: Tokens, user_id: UUID, *, family: UUID, signed_in_at: datetime | None, device: Device
+) -> TokenPair:
+    """Another pair of the family; without `signed_in_at` the first, of a session that begins now."""
     token_id = uuid4()
     refresh = tokens.refresh(user_id, token_id)
-    now = datetime.now(UTC)
-    await RefreshToken.insert(
-        RefreshToken(
-            id=token_id,
-            family=family,
-            user=user_id,
-            token_hash=_digest(refresh),
-            signed_in_at=signed_in_at,
-            user_agent=device.user_agent,
-            issued_at=now,
-            expires_at=now + timedelta(seconds=tokens.lifetimes.refresh_seconds),
-        )
-    )
+    lifetimes = tokens.lifetimes
+    digest, seconds = _digest(refresh), float(lifetimes.refresh_seconds)
+    await run(_ISSUE, token_id, family, user_id, digest, signed_in_at, device.user_agent, seconds)
     access = tokens.access(user_id, family)
-    seconds = tokens.lifetimes.access_seconds
-    return TokenPair(access=access, refresh=refresh, token_type="Bearer", expires_in=seconds)  # noqa: S106 - a scheme
+    return TokenPair(access=access, refresh=refresh, token_type="Bearer", expires_in=lifetimes.access_seconds)  # noqa: S106 - a scheme
 
 
 def _digest(refresh: str) -> str:

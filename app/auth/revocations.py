@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from time import monotonic
 
 from actors.engine.background import in_background
@@ -20,9 +21,12 @@ QUESTION_SECONDS = 5.0
 # A revocation shows at its commit, some time after the moment that it bears; no transaction of ours lives so long.
 OVERLAP_SECONDS = 60.0
 
+# Back from the earlier of two moments, PostgreSQL's present and one that is known of before: its clock may have jumped
+# meanwhile, ahead or back, and what was revoked just before the jump is news all the same.
 _LATELY = """
-SELECT DISTINCT "family" FROM "refresh_token"
-WHERE "revoked_at" IS NOT NULL AND "revoked_at" > now() - make_interval(secs => {})
+SELECT DISTINCT "family", NULL::timestamptz AS "now" FROM "refresh_token"
+WHERE "revoked_at" IS NOT NULL AND "revoked_at" > least(now(), {}) - make_interval(secs => {})
+UNION ALL SELECT NULL, now()
 """
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,7 @@ class Revocations:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
         self._caught_up_at: float | None = None
+        self._database_time: datetime | None = None  # when that was by PostgreSQL's clock
         self._in_the_dark = False
 
     @asynccontextmanager
@@ -48,7 +53,7 @@ class Revocations:
         begun = monotonic()
         try:
             async with asyncio.timeout(QUESTION_SECONDS):
-                rows = await RefreshToken.raw(_LATELY, self._back_to(begun))
+                rows = await RefreshToken.raw(_LATELY, *self._back_to(begun))
         except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the next time reaches as far back
             if not self._in_the_dark:
                 log.warning("Revoked sessions can't be read: %s.", type(error).__name__)
@@ -56,13 +61,15 @@ class Revocations:
             return
         if self._in_the_dark:
             log.info("Revoked sessions can be read again.")
-        self._in_the_dark, self._caught_up_at = False, begun
-        self._tokens.revoke(row["family"] for row in rows)
+        self._in_the_dark, self._caught_up_at, self._database_time = False, begun, rows[-1]["now"]
+        self._tokens.revoke(row["family"] for row in rows if row["family"])
 
-    def _back_to(self, now: float) -> float:
-        """How many seconds ago the oldest revocation is that may be news."""
+    def _back_to(self, elapsed: float) -> tuple[datetime, float]:
+        """A moment that has been, and how many seconds before it the oldest revocation is that may be news."""
         longest = self._tokens.revocations_matter_seconds
-        return longest if self._caught_up_at is None else min(now - self._caught_up_at + OVERLAP_SECONDS, longest)
+        if self._caught_up_at is None or self._database_time is None or elapsed - self._caught_up_at > longest:
+            return datetime.now(UTC), longest  # by this host's clock, which is another one
+        return self._database_time, OVERLAP_SECONDS
 
     async def _catch_up_later(self) -> None:
         await asyncio.sleep(CATCH_UP_SECONDS)

@@ -4,7 +4,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from time import time
+from time import monotonic, time
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -13,6 +13,7 @@ from litestar import Request
 from msgspec import Struct
 
 from actors.refusals import Refusal
+from db.clocks import CLOCKS_DIFFER_SECONDS
 
 ALGORITHM = "HS256"
 ISSUER = AUDIENCE = "wallet"
@@ -21,8 +22,6 @@ ACCESS: Literal["at+jwt"] = "at+jwt"
 REFRESH: Literal["rt+jwt"] = "rt+jwt"
 TOKEN_LENGTH_MAX = 2048
 REMEMBERED_MAX = 20_000
-# How far the clocks of processes and database may be apart.
-CLOCKS_DIFFER_SECONDS = 60.0
 _AS_SIGNED = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
@@ -108,8 +107,9 @@ class Tokens:
         self._remembered: dict[bytes, tuple[Caller, int]] = {}
         # Where to find those of a session, so that revoking one does not look through all.
         self._remembered_of: dict[UUID, set[bytes]] = {}
-        # By session, until when it matters (Unix seconds): after that, its access tokens have expired.
-        self._revoked: dict[UUID, float] = {}
+        # By session, until when it matters: after that, its access tokens have expired. By a clock that nobody sets and
+        # in Unix seconds: one that is ahead for a moment would forget it, and one that steps back revives tokens.
+        self._revoked: dict[UUID, tuple[float, float]] = {}
 
     def access(self, user_id: UUID, session_id: UUID) -> str:
         """A new access token of a session."""
@@ -149,12 +149,14 @@ class Tokens:
 
     def revoke(self, sessions: Iterable[UUID]) -> None:
         """From now on refuse the access tokens of these sessions, remembered or not."""
-        now = time()
-        # Oldest first, so what has had its time is in front.
-        while self._revoked and self._revoked[first := next(iter(self._revoked))] <= now:
+        elapsed, now, seconds = monotonic(), time(), self.revocations_matter_seconds
+        while self._revoked:  # oldest first, so what has had its time is in front
+            first, (until_elapsed, until) = next(iter(self._revoked.items()))
+            if until_elapsed > elapsed or until > now:
+                break
             del self._revoked[first]
         for session_id in sessions:
-            self._revoked.setdefault(session_id, now + self.revocations_matter_seconds)
+            self._revoked.setdefault(session_id, (elapsed + seconds, now + seconds))
             for authorization in self._remembered_of.pop(session_id, ()):
                 del self._remembered[authorization]
 
@@ -166,6 +168,9 @@ class Tokens:
     def read(self, token: bytes | str, kind: Literal["at+jwt", "rt+jwt"], *, expired_too: bool = False) -> Claims:
         """
         What a token of the given kind says.
+
+        A host whose clock is ahead may have signed it: it may be of `CLOCKS_DIFFER_SECONDS` from now, not later. Its
+        end is taken as it is written, so it is good for no longer than it says.
 
         Raises:
             TokenExpired: it is ours, and its time is over; not where that is `expired_too`.
@@ -183,8 +188,11 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
+                leeway=CLOCKS_DIFFER_SECONDS,
                 options={"require": _CLAIMS, "verify_exp": not expired_too},
             )
+            if not expired_too and claims["exp"] <= time():
+                raise TokenExpired()
             session_id = UUID(claims["sid"]) if kind == ACCESS else None
             if session_id in self._revoked:
                 raise TokenInvalid()

@@ -38,13 +38,6 @@ POLICY = "unpaid-numbers-per-user"
 PEOPLE_MAX = 50_000
 TURNS_MAX = 8  # so many tell Redis at once; whoever waits for that does so within `COUNT_SECONDS`
 ERRORS_MAX = 50
-
-# The day begins with the first that is told. `EXPIRE … NX` would need Redis 7.
-_COUNT = """
-for place = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[place]) end
-if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return {redis.call('SCARD', KEYS[1]), redis.call('TTL', KEYS[1])}
-"""
 # A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
 UNDONE_AT_THE_PRICE_OF_ONE = 100
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from actors.refusals import Refusal
 from app.staff.mount import at_first_visit
-from db.audit import Finding, age, last_result
+from db.audit import Finding, last_result
 
 if TYPE_CHECKING:
     from piccolo_api.session_auth.middleware import SessionsAuthBackend
@@ -32,7 +32,10 @@ class NotStaff(Refusal):
 
 
 class Integrity(Struct, frozen=True, kw_only=True):
-    """The last audit. `failed` and `old` are alarms; `unknown` means that none has been made yet."""
+    """
+    The last audit. `failed` and `old` are alarms; `unknown` means that none has been made yet, or that it is dated in
+    the future, so that nobody knows how old it is.
+    """
 
     status: Literal["ok", "failed", "old", "unknown"]
     detail: str
@@ -43,6 +46,7 @@ class Integrity(Struct, frozen=True, kw_only=True):
     transactions: int | None = None
     entries: int | None = None
     findings: list[Finding] = []
+    notes: list[Finding] = []
 
 
 def integrity_route() -> HTTPRouteHandler:
@@ -83,24 +87,30 @@ def integrity_route() -> HTTPRouteHandler:
 
 async def last_integrity() -> Integrity:
     """What is known of the ledger. Raises what the database raises when it can't be reached."""
-    report = await last_result()
-    if report is None:
+    kept = await last_result()
+    if kept is None:
         return Integrity(status="unknown", detail="No audit has been made yet. `wallet audit --keep` makes one.")
-    old = age(report)
-    status: Literal["ok", "failed", "old"] = "ok"
+    report, old = kept.report, kept.age
+    status: Literal["ok", "failed", "old", "unknown"] = "ok"
     detail = "The ledger holds."
     if not report.ok:
         status, detail = "failed", "The ledger does not hold. Look at the findings, and run `wallet audit` again."
+    elif old is None:
+        status = "unknown"
+        detail = (
+            "The last audit is dated in the future: a clock has jumped. Run `wallet audit --keep` when it is right."
+        )
     elif old > OLD:
         status, detail = "old", f"The last audit was {old.days} days ago. Does a worker run? See /workers/."
     return Integrity(
         status=status,
         detail=detail,
         checked_at=report.checked_at,
-        age_seconds=old // timedelta(seconds=1),
+        age_seconds=None if old is None else old // timedelta(seconds=1),
         took_seconds=report.seconds,
         wallets=report.wallets,
         transactions=report.transactions,
         entries=report.entries,
         findings=report.findings,
+        notes=report.notes,
     )

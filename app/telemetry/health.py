@@ -23,6 +23,7 @@ from actors.engine.seldom import Seldom
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
 from db import trouble
+from db.clocks import CLOCKS_DIFFER
 from db.engine import UNAVAILABLE, engine, renew_connections
 from tasks.fees import overdue
 from tasks.heartbeat import ALIVE, heartbeat_age
@@ -148,6 +149,9 @@ class HealthChecks:
         if rates.valid_until <= now:
             detail = f"The last rates are too old, conversions are refused: {source}."
             return Observation(status="down", detail=detail, since=rates.valid_until)
+        if rates.as_of > now + CLOCKS_DIFFER:
+            detail = f"The rates are dated in the future, so a clock is wrong: {source}."
+            return Observation(status="degraded", detail=detail)
         if since := self.board.overdue_since():
             detail = f"Not confirmed since {since:%Y-%m-%d %H:%M} UTC; conversions still use them: {source}."
             return Observation(status="degraded", detail=detail, since=since)

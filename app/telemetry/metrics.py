@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from math import inf
 from time import monotonic
 from typing import Any, get_args
 
@@ -22,9 +23,11 @@ from actors.engine.seldom import Seldom
 from app.auth.tokens import NotAuthenticated
 from app.telemetry.health import PROBE_SECONDS, HealthChecks
 from app.telemetry.shared_metrics import FOLDER_VARIABLE
-from db.audit import age, last_result
+from db.audit import last_result
+from db.clocks import CLOCKS_DIFFER
 from db.engine import UNAVAILABLE
 from db.tables import Message
+from tasks.clock import in_doubt
 from tasks.fees import overdue
 from tasks.heartbeat import heartbeat_age
 from tasks.messages.delivery import CHANNELS, Reason
@@ -69,7 +72,8 @@ class World:
     async def families(self) -> list[Family]:
         """The metrics of this moment; those of a part that does not answer are left out."""
         found = await asyncio.gather(
-            self._parts(), self._sweep(), self._mail(), self._audit(), self._fees(), return_exceptions=True
+            *(self._parts(), self._sweep(), self._mail(), self._audit(), self._fees(), self._clock()),
+            return_exceptions=True,
         )
         families: list[Family] = []
         for each in found:
@@ -88,7 +92,8 @@ class World:
         families = [up]
         if rates := self._health_checks.board.current():
             age = datetime.now(UTC) - rates.as_of
-            families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", age.total_seconds()))
+            seconds = age.total_seconds() if age >= -CLOCKS_DIFFER else inf  # of the future: it may be of any age
+            families.append(_gauge("wallet_rate_age_seconds", "Since the moment of the rates.", seconds))
         return families
 
     async def _sweep(self) -> list[Family]:
@@ -139,12 +144,21 @@ class World:
 
     async def _audit(self) -> list[Family]:
         async with asyncio.timeout(PROBE_SECONDS):
-            report = await last_result()
-        if report is None:
+            kept = await last_result()
+        if kept is None:
             return []
+        # Dated in the future it may be of any age: what asks for a recent one must not be content.
+        age = inf if kept.age is None else kept.age.total_seconds()
         return [
-            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(report.ok)),
-            _gauge("wallet_audit_age_seconds", "Since the last audit.", age(report).total_seconds()),
+            _gauge("wallet_audit_holds", "1 where the ledger held when it was last audited.", float(kept.report.ok)),
+            _gauge("wallet_audit_age_seconds", "Since the last audit; +Inf where it is dated in the future.", age),
+        ]
+
+    async def _clock(self) -> list[Family]:
+        async with asyncio.timeout(PROBE_SECONDS):
+            doubted = await in_doubt()
+        return [
+            _gauge("wallet_clock_in_doubt", "1 while upkeep deletes nothing, since a clock jumped.", float(doubted))
         ]
 
 

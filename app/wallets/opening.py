@@ -1,6 +1,5 @@
 """Opening and renaming wallets: what happens to a wallet without moving money."""
 
-from datetime import UTC, datetime
 from secrets import randbelow
 from uuid import UUID
 
@@ -14,6 +13,12 @@ from app.wallets.views import WalletView, wallet_of
 from db.tables import Wallet
 
 _NUMBER_ATTEMPTS = 10
+
+# By PostgreSQL's clock, by which the fee is charged.
+_OPEN = """
+INSERT INTO "wallet" ("user", "wallet_number", "name", "amount_currency", "fee_due_at")
+VALUES ({}, {}, {}, {}, now() + {}) RETURNING "id"
+"""
 
 # Not where an erasure has taken the name away: an access token outlives it by minutes.
 _RENAME = """
@@ -36,26 +41,17 @@ async def open_wallet(user_id: UUID, *, name: str, currency: Currency) -> Wallet
         WalletExists: the person has one in this currency.
         TokenInvalid: the person is gone.
     """
-    now = datetime.now(UTC)
     for _ in range(_NUMBER_ATTEMPTS):
-        wallet = Wallet(
-            user=user_id,
-            wallet_number=str(10**9 + randbelow(9 * 10**9)),
-            name=name,
-            amount_currency=currency,
-            fee_due_at=now + FEE_PERIOD,
-            created_at=now,
-            updated_at=now,
-        )
+        number = str(10**9 + randbelow(9 * 10**9))
         try:
-            await wallet.save()
+            (opened,) = await Wallet.raw(_OPEN, user_id, number, name, currency, FEE_PERIOD)
         except UniqueViolationError as error:
             if error.constraint_name == "wallet_one_per_currency":
                 raise WalletExists() from None
             continue  # the number is taken: of nine thousand million, so once in a lifetime
         except ForeignKeyViolationError:
             raise TokenInvalid() from None
-        return await wallet_of(user_id, wallet.id)
+        return await wallet_of(user_id, opened["id"])
     raise RuntimeError("no free wallet number was found")
 
 

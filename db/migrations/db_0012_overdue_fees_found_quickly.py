@@ -5,7 +5,7 @@ blocked. An index of the others alone; a payment writes nothing that is in it.
 
 from db.online_ddl import ConcurrentIndex, OnlineMigrationManager
 
-ID = "2026-11-28T12:12:00:000000"
+ID = "2026-11-28T10:10:00:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "overdue fees found quickly"
 

@@ -79,7 +79,7 @@ class RateBoard:
     def _usable(self, known: Known | None) -> Known | None:
         if known is None or (known.is_snapshot and not self._development):
             return None
-        return known if known.rates(self._max_age).valid_until > datetime.now(UTC) else None
+        return known if known.usable(self._max_age) else None
 
     def _tell(self, trouble: str | None) -> None:
         # Once when it begins and once when it ends, not every few seconds.

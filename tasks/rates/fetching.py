@@ -108,13 +108,13 @@ async def publish_snapshot(redis: Redis, source: RatesSource) -> bool:
     now, max_age = datetime.now(UTC), timedelta(hours=source.max_age_hours)
     with suppress(RedisError, OSError):
         present = await cached(redis)
-        if present and not present.is_snapshot and present.rates(max_age).valid_until > now:
+        if present and not present.is_snapshot and present.usable(max_age):
             return False
     quote = snapshot()
     async with transaction():
         await hold_records()
         last = await recorded(snapshots=True)
-        if last and not last.is_snapshot and last.rates(max_age).valid_until > now:
+        if last and not last.is_snapshot and last.usable(max_age):
             known, new = last, False
         else:
             known, new = Known(quote=quote, asked_at=now), last is None or last.quote != quote

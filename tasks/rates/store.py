@@ -11,6 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from actors.money import Rates
+from db.clocks import CLOCKS_DIFFER
 from db.currencies import CURRENCIES
 from db.tables import ExchangeRate
 from db.transaction import run
@@ -42,22 +43,36 @@ class Known(Struct, frozen=True, kw_only=True):
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether the source should have confirmed it since, and has not for longer than a period of the job."""
-        return now - self.asked_at > ASK_AGAIN_AFTER + 2 * ASK_PERIOD
+        return not now - ASK_AGAIN_AFTER - 2 * ASK_PERIOD <= self.asked_at <= now + CLOCKS_DIFFER
+
+    @property
+    def since(self) -> datetime:
+        """
+        The moment from which their age counts.
+
+        It is the older of two: when the source was last asked, and the moment its prices speak of. So neither a source
+        that goes on repeating last week's prices nor one whose clock is ahead is believed for longer than one that
+        can't be reached. The snapshot has no age but that of its last use.
+        """
+        return self.asked_at if self.is_snapshot else min(self.asked_at, self.quote.as_of)
+
+    def usable(self, max_age: timedelta) -> bool:
+        """Whether they are of the past, and not too old. What is dated in the future may be of any age."""
+        now = datetime.now(UTC)
+        return now - max_age < self.since <= now + CLOCKS_DIFFER
+
+    def asked_within(self, span: timedelta) -> bool:
+        """Whether the source was asked that lately; not where that is in the future, since then nobody knows."""
+        now = datetime.now(UTC)
+        return now - span < self.asked_at <= now + CLOCKS_DIFFER
 
     def rates(self, max_age: timedelta) -> Rates:
-        """
-        The rates as conversions use them.
-
-        Their age counts from the older of two moments: when the source was last asked, and the moment its prices
-        speak of. So neither a source that goes on repeating last week's prices nor one whose clock is ahead is
-        believed for longer than one that can't be reached. The snapshot has no age but that of its last use.
-        """
-        since = self.asked_at if self.is_snapshot else min(self.asked_at, self.quote.as_of)
+        """The rates as conversions use them."""
         return Rates(
             per_dollar=self.quote.per_dollar,
             source=self.quote.source,
             as_of=self.quote.as_of,
-            valid_until=since + max_age,
+            valid_until=self.since + max_age,
         )
 
 

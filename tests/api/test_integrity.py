@@ -58,6 +58,12 @@ async def test_staff_see_the_last_audit_and_how_it_ended(app: Litestar) -> None:
             assert seen["status"] == status
             assert seen["age_seconds"] // 60 == (datetime.now(UTC) - kept.checked_at) // timedelta(minutes=1)
             assert (seen["took_seconds"], seen["wallets"], seen["entries"]) == (1.5, 12, 6)
+        await keep_result(report(days_ago=-1 / 1440))  # by as much may clocks differ
+        assert (await staff.client.get(PATH)).json()["status"] == "ok"
+        for ahead in (1 / 24, 40):
+            await keep_result(report(days_ago=-ahead))
+            future = (await staff.client.get(PATH)).json()
+            assert (future["status"], future["age_seconds"]) == ("unknown", None)
         assert seen["findings"] == [{"rule": "a rule", "count": 2, "examples": ["wallet 1001", "wallet 1002"]}]
         await change_login("vera", active=False)
         assert (await staff.client.get(PATH)).status_code == 401
@@ -72,3 +78,8 @@ async def test_prometheus_is_told_when_it_failed(client: httpx.AsyncClient) -> N
     told = (await client.get("/metrics")).text
     assert "\nwallet_audit_holds 0.0\n" in told
     assert "\nwallet_audit_age_seconds 2592" in told
+
+
+async def test_an_audit_of_the_future_is_not_taken_for_a_recent_one(client: httpx.AsyncClient) -> None:
+    await keep_result(report(days_ago=-40))
+    assert "\nwallet_audit_age_seconds +Inf\n" in (await client.get("/metrics")).text

@@ -5,6 +5,7 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -84,7 +85,7 @@ async def test_it_is_named_by_uploads_readiness_and_metrics_and_it_passes(
                 refusal(await upload(client, ann, image), 503, "unavailable")
             if trouble is out_of_reach:
                 refusal(await client.get(f"/media/{'0' * 32}.png"), 503, "unavailable")
-            assert await forget_images(folder) == 0
+            assert await forget_images(folder, datetime.now(UTC)) == 0
             assert (await ann.request("GET", "/users/")).status_code == 200
         assert (await client.get("/health/ready")).json()["checks"]["media"]["status"] == "ok"
         assert (await upload(client, ann, picture())).status_code == 200, "by itself"

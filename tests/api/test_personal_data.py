@@ -153,7 +153,7 @@ async def test_an_export_has_everything_and_no_secret(
     ("table", "statement", "left_out"),
     [
         (Transaction, personal_data._HISTORY, {"sender_balance"}),  # the entry's balance says it, and for both sides
-        (Wallet, personal_data._WALLETS, {"user", "system", "updated_at"}),
+        (Wallet, personal_data._WALLETS, {"user", "system", "updated_at", "last_entry_at", "dates_went_back"}),
         (User, personal_data._PERSON, {"password_hash"}),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from time import time
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -80,6 +81,21 @@ async def test_whatever_is_revoked_is_refused_here_at_once_and_elsewhere_after_a
     await other.state.revocations.catch_up()
     assert not await alive(elsewhere, ann.tokens)
     assert await alive(elsewhere, third)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(days=40), timedelta(hours=-1), timedelta(days=-40)])
+async def test_a_jump_of_the_databases_clock_hides_no_revocation(
+    client: httpx.AsyncClient, elsewhere: httpx.AsyncClient, other: Litestar, ann: Member, jump: timedelta
+) -> None:
+    """What was revoked after the last look and before the clock jumped is as old, or as young, as the jump is far."""
+    await other.state.revocations.catch_up()
+    assert await alive(elsewhere, ann.tokens)
+    await sign_out(client, ann.tokens["refresh"])
+    other.state.revocations._database_time -= jump
+    if jump > timedelta(0):
+        await RefreshToken.raw("UPDATE refresh_token SET revoked_at = revoked_at - {}::interval", jump)
+    await other.state.revocations.catch_up()
+    assert not await alive(elsewhere, ann.tokens)
 
 
 async def test_a_look_without_a_database_keeps_what_is_known(

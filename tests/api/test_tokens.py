@@ -1,7 +1,9 @@
 """Signing in, being let in, and refresh tokens that are good for one exchange."""
 
 import asyncio
+from datetime import datetime, timedelta, tzinfo
 from time import time
+from typing import Self
 from uuid import UUID, uuid4
 
 import httpx
@@ -139,6 +141,37 @@ async def test_a_client_that_loses_every_first_answer_stays_signed_in(client: ht
         token = (await refresh(client, token)).json()["refresh"]
         await let_pass(seconds=900)
     assert (await refresh(client, token)).status_code == 201
+
+
+@pytest.mark.parametrize("ahead", [-60, -30, 0, 30, 60])
+async def test_the_grace_is_the_same_on_hosts_whose_clocks_differ(
+    client: httpx.AsyncClient, ann: Member, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """The token is spent on a host whose clock is off by so much, and comes again to another one."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> Self:
+            return super().now(zone) + timedelta(seconds=ahead)
+
+    for seconds_later, status in ((8, 201), (11, 401)):
+        with monkeypatch.context() as patch:
+            patch.setattr("app.auth.refresh.datetime", Clock)
+            patch.setattr("app.auth.tokens.time", lambda: time() + ahead)
+            tokens = (await sign_in(client, "+77011234567")).json()
+            assert (await refresh(client, tokens["refresh"])).status_code == 201
+        await let_pass(seconds=seconds_later)
+        assert (await refresh(client, tokens["refresh"])).status_code == status
+    (row,) = await RefreshToken.raw("SELECT max(abs(extract(epoch FROM now() - issued_at))) AS off FROM refresh_token")
+    assert row["off"] < 30, "a session is dated by PostgreSQL's clock"
+
+
+async def test_a_token_that_was_spent_in_the_future_is_not_good_until_then(
+    client: httpx.AsyncClient, ann: Member
+) -> None:
+    await refresh(client, ann.tokens["refresh"])
+    await let_pass(seconds=-40 * 86_400)  # PostgreSQL's clock was ahead then
+    assert bearer_refusal(await refresh(client, ann.tokens["refresh"])) == (401, "token_invalid")
 
 
 async def test_tabs_that_share_a_store_stay_signed_in_however_they_refresh(

@@ -24,9 +24,13 @@ def rates_at(*, as_of: datetime, valid_until: datetime, **known: str | Decimal) 
 PER_DOLLAR = prices(KZT="512.345678", EUR="0.876543")
 
 
-async def publish_rates(redis_url: str, *, age: timedelta = timedelta()) -> None:
-    """Let it be known what a dollar costs: `PER_DOLLAR`, `age` ago. An application reads it when it starts."""
+async def publish_rates(redis_url: str, *, age: timedelta = timedelta(), ahead: timedelta = timedelta()) -> None:
+    """
+    Let it be known what a dollar costs: `PER_DOLLAR`, `age` ago. An application reads it when it starts.
+
+    The source's clock is `ahead`.
+    """
     then = datetime.now(UTC) - age
     redis: Redis = Redis.from_url(redis_url)
-    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=then), asked_at=then))
+    await cache(redis, Known(quote=Quote(per_dollar=PER_DOLLAR, source="tests", as_of=then + ahead), asked_at=then))
     await redis.aclose()

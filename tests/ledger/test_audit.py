@@ -196,6 +196,17 @@ async def test_a_ledger_that_was_only_used_is_clean_and_its_rows_are_counted(use
     assert (report.wallets, report.transactions, report.entries) == (2 + len(SYSTEM_WALLET_IDS), 6, 12)
 
 
+async def test_a_clock_that_went_back_is_noted_and_is_no_fault_of_the_ledgers(used: Used) -> None:
+    """Of Alice's wallet by an hour, of Bob's by no more than clocks may differ."""
+    report = await used.damage(
+        """UPDATE "transaction" SET "created_at" = "created_at" + interval '50 seconds' WHERE "id" = '{sent}'""",
+        """UPDATE "transaction" SET "created_at" = "created_at" - interval '1 hour' WHERE "id" = '{back}'""",
+    )
+    assert report.ok
+    (note,) = report.notes
+    assert (note.count, note.examples[0].split(": ")[0]) == (1, f"wallet {used.alice}")
+
+
 async def test_an_empty_ledger_is_clean(database: str) -> None:
     report = await audit()
     assert (report.ok, report.wallets, report.transactions, report.entries) == (True, len(SYSTEM_WALLET_IDS), 0, 0)

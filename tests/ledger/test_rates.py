@@ -159,6 +159,20 @@ async def test_an_unsuccessful_answer_with_good_rates_changes_nothing(
     assert await ExchangeRate.count() == 0
 
 
+@pytest.mark.parametrize("snapshots", [False, True])
+async def test_rates_of_the_future_are_not_fresh_and_are_asked_for_again(
+    database: str, redis: Redis, source: RatesSource, snapshots: bool
+) -> None:
+    """They were fetched while this machine's clock was ahead."""
+    for ahead, usable in ((-60, True), (59, True), (3600, False), (40 * 86_400, False)):
+        moment = datetime.now(UTC) + timedelta(seconds=ahead)
+        quote = snapshot() if snapshots else Quote(per_dollar=snapshot().per_dollar, source="x", as_of=moment)
+        known = Known(quote=quote, asked_at=moment)
+        await redis.set(RATES_KEY, msgspec.json.encode(known))
+        assert (await believed(redis, source, development=snapshots) is not None) == usable
+        assert known.asked_within(timedelta(minutes=55)) == usable
+
+
 async def test_a_source_whose_clock_is_ahead_is_not_believed_for_longer(
     database: str, redis: Redis, source: RatesSource, says: Source
 ) -> None:

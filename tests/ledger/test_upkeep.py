@@ -4,13 +4,14 @@ import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pytest
 from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import RESULTS_KEPT, AuditReport, keep_result, last_result
-from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, User
-from tasks import upkeep
+from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, UpkeepClock, User
+from tasks import clock, upkeep
 from tasks.upkeep import audit_and_keep, clean_up
 from tests.helpers.banks import banks, performed, receipts
 from tests.helpers.purses import purses
@@ -82,13 +83,94 @@ async def test_an_audit_is_kept_in_the_database_and_the_last_hundred_stay(databa
     assert await last_result() is None
     report = await audit_and_keep()
     assert report.ok
-    assert await last_result() == report
+    kept = await last_result()
+    assert kept
+    assert kept.report == report
     for _ in range(RESULTS_KEPT + 1):
         await keep_result(AuditReport(ok=False, checked_at=LONG_AGO, seconds=1, wallets=0, transactions=0, entries=0))
     assert (await clean_up(tmp_path))["audit_result"] == 2
     kept = await last_result()
     assert kept
-    assert (kept.ok, kept.checked_at, await AuditResult.count()) == (False, LONG_AGO, RESULTS_KEPT)
+    assert (kept.report.ok, kept.report.checked_at, await AuditResult.count()) == (False, LONG_AGO, RESULTS_KEPT)
+
+
+CLOCK = "UPDATE upkeep_clock SET seen_at = seen_at + {}::interval, doubted_at = doubted_at + {}::interval"
+
+
+async def time_passes(by: timedelta) -> None:
+    """Let everything that upkeep knows of be older, or younger, by so much; and nobody looks meanwhile."""
+    await UpkeepClock.raw(CLOCK, -by, -by)
+    await IdempotencyKey.raw("UPDATE idempotency_key SET created_at = created_at - {}::interval", by)
+    await RefreshToken.raw("UPDATE refresh_token SET expires_at = expires_at - {}::interval", by)
+
+
+async def things_of_today(user_id: UUID) -> None:
+    """What the promises are about."""
+    await used_keys(count=1, days_ago=0)
+    await RefreshToken.raw(
+        'INSERT INTO refresh_token (id, family, "user", token_hash, expires_at)'
+        " VALUES (gen_random_uuid(), gen_random_uuid(), {}, 'h', now() + interval '14 days')",
+        user_id,
+    )
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=days) for days in (-3650, -40, -1, 0.1, 2, 9, 40, 3650)])
+async def test_a_clock_that_jumps_for_a_moment_takes_nothing_that_is_promised(
+    database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, jump: timedelta
+) -> None:
+    """Ahead or back, and back again: while it lasts, afterwards, and as long as it may still be felt."""
+    user_id = uuid4()
+    await User.insert(User(id=user_id, email="a@x.kz", phone_number="+7", password_hash="x"))
+    old = tmp_path / f"{'a' * 32}.png"
+    old.write_bytes(b"image")
+    os.utime(old, (0, 0))
+    await clock.look()
+    await things_of_today(user_id)
+    await time_passes(jump)
+    for _ in range(3):
+        assert await clean_up(tmp_path) == {"clock_in_doubt": 1}
+    await things_of_today(user_id)  # dated by the wrong clock
+    await time_passes(-jump)
+    for day in range(7):
+        await time_passes(timedelta(0) if day == 0 else timedelta(minutes=30))
+        assert await clean_up(tmp_path) == {"clock_in_doubt": 1}
+        assert await clock.in_doubt()
+    assert (await IdempotencyKey.count(), await RefreshToken.count(), old.exists()) == (2, 2, True)
+    assert len([each for each in caplog.records if "has jumped to" in each.message]) == 2, "once for each jump"
+
+    # It goes on steadily, and somebody looks all the time.
+    for _ in range(200):
+        await UpkeepClock.raw(CLOCK, timedelta(minutes=-59), timedelta(minutes=-59))
+        await clock.look()
+    assert (await clean_up(tmp_path))["image"] == 1
+    assert not await clock.in_doubt()
+    await IdempotencyKey.delete(force=True)
+
+
+async def test_what_is_old_is_told_by_the_look_and_not_by_a_clock_that_jumps_meanwhile(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await used_keys(count=1, days_ago=9)
+    (tmp_path / f"{'a' * 32}.png").write_bytes(b"image")
+
+    async def look() -> datetime:
+        return datetime.now(UTC) - timedelta(days=2)
+
+    monkeypatch.setattr(upkeep, "look", look)
+    monkeypatch.setattr("tasks.upkeep.time.time", lambda: datetime.now(UTC).timestamp() + 40 * DAY)
+    assert set((await clean_up(tmp_path)).values()) == {0}
+    await IdempotencyKey.delete(force=True)
+
+
+async def test_workers_that_were_away_for_a_while_are_no_jump_and_a_first_look_is_none(database: str) -> None:
+    await used_keys(count=1, days_ago=9)
+    assert (await clean_up(NO_IMAGES))["idempotency_key"] == 1
+    for minutes in (59, 59, -0.9):
+        await time_passes(timedelta(minutes=minutes))
+        await used_keys(count=1, days_ago=9)
+        assert (await clean_up(NO_IMAGES))["idempotency_key"] == 1
+    await time_passes(timedelta(minutes=61))
+    assert await clean_up(NO_IMAGES) == {"clock_in_doubt": 1}
 
 
 def names_in(folder: Path) -> set[str]:

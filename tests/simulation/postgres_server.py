@@ -159,7 +159,8 @@ class Database:
         known = [tables.key(id) for id in keys if id in tables.keys]  # as of the statement's start
         wanted = {*ids, *(tables.ids[number] for number in numbers if number in tables.ids)} & tables.wallets.keys()
         ours = {id for id in wanted if self.locks.take_if_free(session, id)}
-        return [*(tables.wallet(id) for id in ours), *(tables.held(id) for id in wanted - ours), *known]
+        now = {"kind": "now", "last_entry_at": self.world.now}
+        return [*(tables.wallet(id) for id in ours), *(tables.held(id) for id in wanted - ours), *known, now]
 
     async def _nothing(self, session: Session) -> list[dict[str, Any]]:
         return []

@@ -117,7 +117,7 @@ def saved(arguments: tuple[Any, ...]) -> Changes:
         CheckViolationError, NumericValueOutOfRangeError: the table refuses one of them.
     """
     arrays = iter(arguments)
-    wallets = _rows(arrays, ("id", "amount", "is_active", "fee_due_at"))
+    wallets = _rows(arrays, ("id", "amount", "is_active", "fee_due_at", "last_entry_at"))
     changes = Changes(
         wallets={row.pop("id"): row for row in wallets},
         transactions=[TransactionRow(**row) for row in _rows(arrays, TransactionRow.__struct_fields__)],

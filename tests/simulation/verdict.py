@@ -11,6 +11,7 @@ from db.currencies import SYSTEM_WALLET_IDS
 from db.rows import TransactionRow
 from tests.simulation.town import Town
 from tests.simulation.wishes import Attempt, Wish
+from tests.simulation.world import BEGINNING
 
 _CURRENCY_OF_SYSTEM = {id: currency for (_, currency), id in SYSTEM_WALLET_IDS.items()}
 
@@ -19,6 +20,7 @@ def verdict(town: Town) -> Iterator[str]:
     """Everything that is wrong."""
     attempts = [attempt for wish in town.granted for attempt in wish.attempts]
     yield from _ledger(town)
+    yield from _dates(town)
     for attempt in attempts:
         yield from _answers(attempt, town)
     for wish in town.granted:
@@ -51,6 +53,17 @@ def _ledger(town: Town) -> Iterator[str]:
             sums[wallet_row.currency if wallet_row else _CURRENCY_OF_SYSTEM[entry.wallet_id]] += entry.amount
         if any(sums.values()) or id not in tables.transactions:
             yield f"the entries of {id} make {dict(sums)}"
+
+
+def _dates(town: Town) -> Iterator[str]:
+    """The entries of a wallet are dated in their order, whichever process made them."""
+    tables = town.database.tables
+    dates = dict.fromkeys(tables.wallets, BEGINNING)
+    for entry in tables.entries:
+        if (before := dates.get(entry.wallet_id)) is not None:
+            dates[entry.wallet_id] = date = tables.transactions[entry.transaction_id].created_at
+            if date < before:
+                yield f"{entry} is dated {date}, before {before}"
 
 
 def _answers(attempt: Attempt, town: Town) -> Iterator[str]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from unittest.mock import patch
 
 from tests.simulation.lock_server import LockServer
@@ -17,11 +16,6 @@ from tests.simulation.world import World
 def wired(world: World, lock_server: LockServer, weather: Weather) -> Iterator[None]:
     """Real code, simulated surroundings; whatever it logs as an error that should not be is a finding."""
 
-    class Clock:
-        @staticmethod
-        def now(_zone: Any) -> Any:
-            return world.now
-
     SimulatedRedis.world, SimulatedRedis.server, SimulatedRedis.weather = world, lock_server, weather
     log, ears = logging.getLogger("actors"), _Ears(world)
     level, propagate = log.level, log.propagate
@@ -34,7 +28,6 @@ def wired(world: World, lock_server: LockServer, weather: Weather) -> Iterator[N
             patch("actors.engine.locks.Redis", SimulatedRedis),
             patch("db.transaction.engine", engine),
             patch("db.ledger.Transaction", Rows),
-            patch("actors.engine.loading.datetime", Clock),
         ):
             yield
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 
-_BEGINNING = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BEGINNING = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _REMEMBERED = 500
 _FINDINGS_MAX = 20
 _STEPS_MAX = 400_000
@@ -31,7 +31,7 @@ class World:
     @property
     def now(self) -> datetime:
         """The time of day."""
-        return _BEGINNING + timedelta(seconds=self.loop.time())
+        return BEGINNING + timedelta(seconds=self.loop.time())
 
     @property
     def digest(self) -> str:

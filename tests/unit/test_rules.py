@@ -1,5 +1,6 @@
 """Single rules as they read in the contract; their every combination is in `test_rules_stateful.py`."""
 
+from copy import deepcopy
 from datetime import timedelta
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ from actors.orders import ChargeFee
 from actors.refusals import BalanceLimit, WalletNotFound
 from actors.rules.apply import apply
 from actors.rules.fees import fee_for
+from db.clocks import CLOCKS_DIFFER
 from db.rows import MessageRow, WalletRow
 from tests.unit.books import BOB, NOON, PERIOD, book, deposit, outcome, rates, transfer, wallet, withdraw
 
@@ -191,3 +193,29 @@ def test_a_withdrawal_and_a_fee_name_their_wallet_and_a_fee_the_rate_it_used() -
     assert fee.sender_number == mine.number
     assert fee.transaction
     assert (fee.transaction.amount, fee.transaction.exchange_rate) == (Decimal("0.40"), Decimal("0.002"))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-200, 200), st.booleans()), max_size=20))
+def test_entries_are_dated_in_their_order_unless_the_clock_goes_back_by_more_than_a_minute(
+    steps: list[tuple[bool, int, bool]],
+) -> None:
+    """Each step is a payment between two wallets, or of one; the clock moves by some seconds, and a new book opens."""
+    mine, his = wallet(1001, "1000.00"), wallet(1002, "1000.00", owner=BOB)
+    now, dates = NOON, {mine.id: [NOON], his.id: [NOON]}
+    mine.last_entry_at = his.last_entry_at = NOON
+    for sends, seconds, undone in steps:
+        now += timedelta(seconds=seconds)
+        page = book(mine, his, now=now)
+        if undone:
+            before, mark = deepcopy((mine, his, page.changes)), page.mark([mine.id, his.id])
+            apply(transfer(his, mine, "1.00"), page)
+            page.undo(mark)
+            assert (mine, his, page.changes) == before
+        apply(transfer(mine, his, "1.00") if sends else deposit(mine, "1.00"), page)
+        (made,) = page.changes.transactions
+        for each in (mine, his) if sends else (mine,):
+            last = dates[each.id][-1]
+            assert made.created_at >= last or now < last - CLOCKS_DIFFER
+            dates[each.id].append(made.created_at)
+            assert each.last_entry_at == made.created_at
+        assert now <= made.created_at <= now + CLOCKS_DIFFER

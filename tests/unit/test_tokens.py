@@ -1,7 +1,7 @@
 """Tokens: signed, read, told apart, remembered for a while."""
 
 from contextlib import suppress
-from time import time
+from time import monotonic, time
 from typing import Any
 from uuid import uuid4
 
@@ -131,12 +131,31 @@ def test_a_revoked_session_is_refused_remembered_or_not_and_no_other_is() -> Non
     assert tokens.caller(others).session_id == other
 
 
-def test_a_revocation_is_forgotten_when_its_tokens_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revocation_is_forgotten_when_its_tokens_have_expired_by_any_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's clock that was ahead for a moment forgets nothing, and one that steps back revives no token."""
     tokens = Tokens(SECRET, Lifetimes(access_seconds=5))
     tokens.revoke([SESSION])
-    monkeypatch.setattr(auth, "time", lambda: time() + 55)
-    tokens.revoke([])
-    assert SESSION in tokens._revoked
-    monkeypatch.setattr(auth, "time", lambda: time() + 66)
-    tokens.revoke([])
-    assert not tokens._revoked
+    for ahead, elapsed, kept in ((55, 55, True), (40 * 86_400, 1, True), (-3600, 66, True), (66, 66, False)):
+        monkeypatch.setattr(auth, "time", lambda ahead=ahead: time() + ahead)
+        monkeypatch.setattr(auth, "monotonic", lambda elapsed=elapsed: monotonic() + elapsed)
+        tokens.revoke([])
+        assert (SESSION in tokens._revoked) == kept
+
+
+def test_hosts_whose_clocks_differ_by_a_minute_let_in_who_has_a_token_of_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = Tokens(SECRET, Lifetimes()), Tokens(SECRET, Lifetimes())
+    for ahead in range(-61, 60):
+        with monkeypatch.context() as patch:
+            patch.setattr(auth, "time", lambda ahead=ahead: time() + ahead)
+            access, refresh = there.access(ANN, SESSION), there.refresh(ANN, uuid4())
+        assert here.read(access, ACCESS).user_id == here.read(refresh, REFRESH).user_id == ANN
+        assert here.caller(f"Bearer {access}".encode()).session_id == SESSION
+    for ahead in (62, 3600, 40 * 86_400):
+        with monkeypatch.context() as patch:
+            patch.setattr(auth, "time", lambda ahead=ahead: time() + ahead)
+            access, refresh = there.access(ANN, SESSION), there.refresh(ANN, uuid4())
+        for token, kind in ((access, ACCESS), (refresh, REFRESH)):
+            with pytest.raises(TokenInvalid):
+                here.read(token, kind)
