@@ -18,6 +18,7 @@ from db.tables import Message, Transaction, User, Wallet
 from tasks import fees
 from tasks.fees import FeesCharged, charge_due_fees
 from tests.helpers.patience import PATIENT_LEASE, PATIENT_LIMITS
+from tests.helpers.postgres import connected
 from tests.helpers.prices import rates_at
 
 NOW = datetime.now(UTC)
@@ -104,6 +105,15 @@ async def test_a_wallet_that_holds_too_little_is_blocked_with_one_message_and_ow
     assert await charge_due_fees(bank, RATES) == FeesCharged()
     (message,) = await Message.select()
     assert (message["template"], message["sent_at"]) == ("wallet_blocked", None)
+
+
+async def test_whoever_has_locked_a_person_holds_up_none_of_their_fees(bank: Bank, database: str) -> None:
+    """That a wallet is blocked is told in a message of theirs, written in the batch of many."""
+    await wallet(bank, "199.99", days_overdue=100)
+    async with connected(database) as other, other.transaction():
+        await other.execute('SELECT FROM "user" FOR UPDATE')
+        assert (await charge_due_fees(bank, RATES)).blocked == 1
+    assert await Message.count() == 1
 
 
 async def test_without_rates_other_currencies_are_skipped_and_charged_later(bank: Bank, quoted: Quoted) -> None:
