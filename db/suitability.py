@@ -67,8 +67,7 @@ async def _share(first: Connection, second: Connection) -> bool:
         if "statement pooling" in str(error):
             return True
         raise
-    async with second.transaction():
-        other = await second.fetchval("SELECT pg_backend_pid()")
+    async with _transaction_of(second) as other:
         if other in own:
             return True
         own.add(await _pid(first))
@@ -76,9 +75,19 @@ async def _share(first: Connection, second: Connection) -> bool:
 
 
 async def _pid(connection: Connection) -> int:
-    async with connection.transaction():
-        pid: int = await connection.fetchval("SELECT pg_backend_pid()")
-    return pid
+    async with _transaction_of(connection) as pid:
+        return pid
+
+
+@asynccontextmanager
+async def _transaction_of(connection: Connection) -> AsyncIterator[int]:
+    """The session that has the transaction in which the block runs; it is rolled back, since it has done nothing."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield await connection.fetchval("SELECT pg_backend_pid()")
+    finally:
+        await transaction.rollback()
 
 
 @asynccontextmanager

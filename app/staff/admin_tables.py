@@ -129,6 +129,8 @@ class Message(Table, tablename="message", help_text="Emails and SMS: sent, waiti
     last_error = Varchar(length=200, null=True, default=None)
     next_attempt_at = Timestamptz(null=True, default=None, help_text="Empty when sent or given up.")
     sent_at = Timestamptz(null=True, default=None)
+    given_up_at = Timestamptz(null=True, default=None)
+    given_up_for = Varchar(length=16, null=True, default=None, help_text="Why it will not be sent.")
     created_at = Timestamptz()
     request_id = Varchar(length=64, null=True, default=None, help_text="As in the logs.")
 

@@ -104,7 +104,7 @@ class TestInDoubt:
                 with monkeypatch.context() as hasty:
                     hasty.setattr("db.transaction.COMMIT_SECONDS", 2)
                     status, said = await vera.form(form, person=PHONE, reason="stolen phone")
-                assert (status, said) == (422, str(CommitInDoubt()))
+                assert (status, said) == (503, str(CommitInDoubt()))
                 assert (line.commits, line.faults) == (commits + 1, [])
                 status, said = await vera.form(form, person=PHONE, reason="stolen phone")
                 expected = unchanged if happened else done
