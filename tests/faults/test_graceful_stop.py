@@ -177,6 +177,7 @@ async def test_who_waits_to_be_accepted_when_the_end_comes_is_answered(
             asked = [asyncio.create_task(each.ask("POST", path, {"amount": "1"}, token=token)) for each in callers]
             while not all(each.has_asked for each in callers):  # noqa: ASYNC110 - plain to read
                 await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # two of its ticks: it looks whether it is to leave before it reads what was asked
             process.terminate()
         finally:
             process.send_signal(signal.SIGCONT)

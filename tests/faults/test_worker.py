@@ -37,7 +37,8 @@ from tasks.rates.api import RatesSource
 from tasks.settings import WorkerSettings
 from tasks.worker import run_worker
 asyncio.run(run_worker(WorkerSettings(
-    environment="development", secret={SECRET!r}, redis_url=os.environ["REDIS_URL"],
+    environment="development", secret={SECRET!r},
+    database_url=os.environ["DATABASE_URL"], redis_url=os.environ["REDIS_URL"],
     rates=RatesSource(base_url="http://127.0.0.1:9"),
 )))
 """
