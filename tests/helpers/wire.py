@@ -20,7 +20,8 @@ class Wire(asyncio.Transport):
         return b"".join(self.pieces)
 
     def write(self, data: Any) -> None:
-        self.pieces.append(bytes(data))
+        if not self.closed:  # a real one drops what is written after that
+            self.pieces.append(bytes(data))
 
     def close(self) -> None:
         self.closed = True
