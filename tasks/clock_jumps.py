@@ -21,24 +21,21 @@ _ABORTED_SECONDS = 5
 _WORKERS_DIFFER_SECONDS = 60
 _ROUNDING_SECONDS = 1
 
-# KEYS: the schedule's lock, the jobs that are not finished, then two for each cron job: itself, and that it is aborted.
-# ARGV: how many milliseconds the first and the last may live; for each cron job the latest moment of its next run.
 _DOUBT = """
 local function doubt(key, longest)
     local left = redis.call('PTTL', key)
     if left == -1 or left > tonumber(longest) then redis.call('DEL', key) end
 end
 doubt(KEYS[1], ARGV[1])
+"""
+# KEYS: the schedule's lock, the jobs that are not finished, then two for each cron job: itself, and that it is aborted.
+# ARGV: how many milliseconds the first and the last may live; for each cron job the latest moment of its next run.
+_DOUBT_SCHEDULE = f"""{_DOUBT}
 for i = 3, #KEYS, 2 do
     doubt(KEYS[i + 1], ARGV[2])
     local at = redis.call('ZSCORE', KEYS[2], KEYS[i])
     if at and tonumber(at) > tonumber(ARGV[(i + 3) / 2]) then redis.call('ZREM', KEYS[2], KEYS[i]) end
 end
-"""
-
-_DOUBT_ONE = """
-local left = redis.call('PTTL', KEYS[1])
-if left == -1 or left > tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
 """
 
 
@@ -55,7 +52,7 @@ async def doubt_schedule(queue: RedisQueue, cron_jobs: Iterable[CronJob[Any]], l
         keys += [job.id, job.abort_id]
         latest.append(at.timestamp() + _period_seconds(each.cron, at) + _ROUNDING_SECONDS)
     await queue.redis.eval(  # type: ignore[misc]  # redis-py is unsure
-        _DOUBT, len(keys), *keys, str(lock_seconds * 1000), str(_ABORTED_SECONDS * 1000), *map(str, latest)
+        _DOUBT_SCHEDULE, len(keys), *keys, str(lock_seconds * 1000), str(_ABORTED_SECONDS * 1000), *map(str, latest)
     )
 
 
@@ -65,7 +62,7 @@ async def doubt_sweep(queue: RedisQueue, lock_seconds: int) -> None:
 
     SAQ asks for how long a job has been silent, and would wait for a dead worker's until its clock has come that far.
     """
-    await queue.redis.eval(_DOUBT_ONE, 1, queue.namespace("sweep"), str(lock_seconds * 1000))  # type: ignore[misc]
+    await queue.redis.eval(_DOUBT, 1, queue.namespace("sweep"), str(lock_seconds * 1000))  # type: ignore[misc]
     for job_id in await queue.redis.lrange(queue.namespace("active"), 0, -1):  # type: ignore[misc]
         job = await queue.job(queue.job_key_from_id(job_id.decode()))
         if job and job.status == Status.ACTIVE and heard_of_in_the_future(job):

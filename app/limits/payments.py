@@ -16,6 +16,7 @@ from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from app.limits.requests import COUNT_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
+from app.limits.windows import WINDOWS
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,9 @@ UNTOLD_SHARE = 1000
 USERS_MAX = 50_000
 _TOLD_AT_ONCE = 100  # so many in one pipeline: it holds up the event loop for a few milliseconds
 
-# A count that would live for longer than its window dates from before Redis's clock was set back.
-_COUNT = """
-local window = tonumber(ARGV[2])
-local left = redis.call('PTTL', KEYS[1])
-if left > window then redis.call('DEL', KEYS[1]) end
-local total = redis.call('INCRBY', KEYS[1], ARGV[1])
-if left < 0 or left > window then
-    redis.call('PEXPIRE', KEYS[1], window)
-    left = window
-end
-return {total, left}
+_COUNT = f"""{WINDOWS}
+forget_if_it_outlasts(KEYS[1], ARGV[2])
+return {{redis.call('INCRBY', KEYS[1], ARGV[1]), ms_left(KEYS[1], ARGV[2])}}
 """
 
 

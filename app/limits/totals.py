@@ -15,6 +15,7 @@ from actors.engine.background import end
 from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from app.limits.tallies import Tally
+from app.limits.windows import WINDOWS
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +24,20 @@ _TOLD_AT_ONCE = 100
 
 # A key's hash has a field for each tally: what that tally has counted by now, not by how much it has grown. So what is
 # told twice, because an answer was lost, counts once; and a Redis that has lost its data is told again. The tallies
-# that nobody keeps share a field, which grows. The hash lives until the window of who told first ends; one that would
-# live for longer than a window dates from before Redis's clock was set back.
+# that nobody keeps share a field, which grows. The hash lives until the window of who told first ends.
 _NOT_KEPT = "not kept"
-_TELL = f"""
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4]) then redis.call('DEL', KEYS[1]) end
+_TELL = f"""{WINDOWS}
+forget_if_it_outlasts(KEYS[1], ARGV[4])
 local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
 if ARGV[1] == '{_NOT_KEPT}' then
     redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
 else
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
-if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+local left = ms_left(KEYS[1], ARGV[3])
 local total = 0
 for _, counted in ipairs(redis.call('HVALS', KEYS[1])) do total = total + counted end
-return {{total, redis.call('PTTL', KEYS[1]), known}}
+return {{total, left, known}}
 """
 
 

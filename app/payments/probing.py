@@ -28,6 +28,7 @@ from actors.refusals import (
 )
 from app.limits.requests import COUNT_SECONDS, DAY_SECONDS, RateLimited, limit_key
 from app.limits.room import make_room
+from app.limits.windows import WINDOWS
 from app.payments.paid_before import PaidBefore
 from db.tables import IdempotencyKey
 
@@ -41,17 +42,10 @@ ERRORS_MAX = 50
 # A bulk that is undone tells of so many numbers that they could be paid at the price of one that could not.
 UNDONE_AT_THE_PRICE_OF_ONE = 100
 
-# A set that would live for longer than a day dates from before Redis's clock was set back.
-_ADD = """
-local day = tonumber(ARGV[1])
-local left = redis.call('TTL', KEYS[1])
-if left > day then redis.call('DEL', KEYS[1]) end
+_ADD = f"""{WINDOWS}
+forget_if_it_outlasts(KEYS[1], ARGV[1])
 for i = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[i]) end
-if left < 0 or left > day then
-    redis.call('EXPIRE', KEYS[1], day)
-    left = day
-end
-return {redis.call('SCARD', KEYS[1]), left}
+return {{redis.call('SCARD', KEYS[1]), ms_left(KEYS[1], ARGV[1])}}
 """
 
 OF_RECEIVER = (ReceiverNotFound, ReceiverUnavailable, AmountTooSmall, AmountTooLarge)
@@ -266,13 +260,13 @@ class ProbingLimit:
             async with timeout(COUNT_SECONDS), self._turns:
                 # All of them: Redis may have been away, or lost some.
                 numbers = map(_digest, person.refused)
-                person.total, left_seconds = await self._add(keys=[key], args=[DAY_SECONDS, *numbers])
+                person.total, left_ms = await self._add(keys=[key], args=[DAY_SECONDS * 1000, *numbers])
         except (RedisError, OSError) as error:
             self._asks_again_at = monotonic() + COUNT_SECONDS
             self._alone.warn(redis_fault(error))
             return
         person.told = True
-        person.ends_at = monotonic() + left_seconds
+        person.ends_at = monotonic() + left_ms / 1000
 
 
 def _digest(number: str) -> str:

@@ -22,6 +22,7 @@ from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from actors.refusals import FieldError, Refusal, Unavailable
 from app.http.problems import ValidationFailed
+from app.limits.windows import WINDOWS
 
 log = logging.getLogger(__name__)
 _away = Seldom(log, "one-time codes can't be kept or read: Redis %s")
@@ -38,15 +39,15 @@ Purpose = Literal["registration", "password", "reset"]
 # A guess without the code for the phone, or with one that nobody was sent, is no guess: it answers 0. One guess has a
 # digest for each secret that counts, since another process may have opened the session under another. A code that would
 # live for longer than any may dates from before Redis's clock was set back, and nobody knows how old it is.
-_REDEEM = """
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then redis.call('DEL', KEYS[1]) end
+_REDEEM = f"""{WINDOWS}
+forget_if_it_outlasts(KEYS[1], ARGV[3])
 local kept = redis.call('HMGET', KEYS[1], 'digest', 'phone')
 if not kept[1] then return false end
 if (kept[2] or '0') ~= ARGV[2] then return 0 end
 local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
 for digest = 4, #ARGV do
     if kept[1] == ARGV[digest] then
-        local found = {redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PTTL', KEYS[1])}
+        local found = {{redis.call('HGET', KEYS[1], 'pending'), tries, redis.call('PTTL', KEYS[1])}}
         redis.call('DEL', KEYS[1])
         return found
     end
