@@ -67,21 +67,20 @@ def _unnest(row: type[Struct]) -> str:
 # wallet that somebody holds would be taken for one that is not there. The last row has the time, read when the rows are
 # locked: later than whatever their last holder has read.
 _LOAD = """
-WITH locked AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
+    SELECT unnest($1::bigint[]) AS "id" UNION SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
+), locked AS MATERIALIZED (
     SELECT "id", "user", "wallet_number", "amount_currency", "amount", "is_active", "fee_due_at", "frozen_at",
         "last_entry_at"
-    FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
-        SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
-    )) AND "user" IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
+    FROM "wallet" WHERE "id" = ANY(ARRAY(SELECT "id" FROM asked)) AND "user" IS NOT NULL
+    FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT 'locked' AS "kind", *, NULL::uuid AS "key_id", NULL::text AS "key", NULL::bytea AS "fingerprint",
     NULL::uuid AS "transaction"
 FROM locked
 UNION ALL
 SELECT 'held', "id", NULL, "wallet_number", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM "wallet" WHERE "id" = ANY($1::bigint[] || ARRAY(
-    SELECT "id" FROM "wallet" WHERE "wallet_number" = ANY($2::text[])
-)) AND "user" IS NOT NULL AND "id" NOT IN (SELECT "id" FROM locked)
+FROM "wallet" WHERE "id" = ANY(ARRAY(SELECT "id" FROM asked EXCEPT SELECT "id" FROM locked)) AND "user" IS NOT NULL
 UNION ALL
 SELECT 'key', NULL, "user", NULL, NULL, "balance_after", NULL, NULL, NULL, NULL, "id", "key", "fingerprint",
     "transaction"
