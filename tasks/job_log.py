@@ -14,6 +14,9 @@ from actors.refusals import DatabaseUnavailable
 from db.engine import UNAVAILABLE
 from db.transaction import CommitInDoubt
 
+# What a job raises for want of Redis or PostgreSQL, by itself or through the bank.
+OUTAGE = (RedisError, DatabaseUnavailable, CommitInDoubt, *UNAVAILABLE)
+
 REQUEST_ID = "request_id"
 
 _BEGAN = "job_log_began"
@@ -73,7 +76,7 @@ async def job_ended(ctx: Context) -> None:
 
 def is_outage(error: object) -> bool:
     """Whether a job failed for want of Redis or PostgreSQL, which all of them do then: once is enough to say so."""
-    return isinstance(error, (RedisError, DatabaseUnavailable, CommitInDoubt, *UNAVAILABLE))
+    return isinstance(error, OUTAGE)
 
 
 def did_something(result: Any) -> bool:

@@ -27,7 +27,7 @@ from tasks.banking import Banking
 from tasks.clock_jumps import doubt_schedule
 from tasks.fees import charge_due_fees
 from tasks.heartbeat import BEAT_SECONDS, beat
-from tasks.job_log import JobsByName, is_outage, job_begins, job_ended
+from tasks.job_log import OUTAGE, JobsByName, is_outage, job_begins, job_ended
 from tasks.jobs import CRON_JOBS, Tools, refresh_rates_if_old
 from tasks.messages.caught import development_smtp
 from tasks.messages.delivery import Delivery
@@ -192,14 +192,14 @@ async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
     await hasten_delivery(queue, sms=sms)
     try:
         charged = await charge_due_fees(tools.bank, tools.board.current())
-    except UNAVAILABLE as error:
+    except OUTAGE as error:
         _log.warning("Fees could not be charged (%s).", type(error).__name__)
     else:
         if charged.due:
             _log.info("Fees: %s", asdict(charged))
     try:
         await refresh_rates_if_old(tools)
-    except UNAVAILABLE as error:
+    except OUTAGE as error:
         _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
     await tools.delivery.look_at_mail_server()
 
