@@ -134,7 +134,7 @@ class Bank:
             finally:
                 await end(list(self._beside))
                 for mail in self._mailboxes.expired(math.inf):
-                    mail.refuse(OutcomeUnknown() if mail.in_doubt else Stopping())
+                    mail.give_up(Stopping())
                 signals.waiting(0)
 
     async def _outcomes(self, asked: Order | Bulk) -> list[Receipt | Refusal]:
@@ -329,7 +329,7 @@ class Bank:
         await asyncio.sleep(min(0.1, self.limits.deadline_seconds / 10))
         signals.waiting(self._mailboxes.waiting)
         for mail in self._mailboxes.expired(asyncio.get_running_loop().time()):
-            mail.refuse(OutcomeUnknown() if mail.in_doubt else TooLate())
+            mail.give_up(TooLate())
             self._mail_has_come.set()  # what waited behind it may not need the wallet that held it up
 
     async def _drain(self) -> None:

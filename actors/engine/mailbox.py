@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from actors.orders import Bulk, IdempotencyKey, Order, Receipt
-from actors.refusals import Crowded, Overloaded, Refusal
+from actors.refusals import Crowded, OutcomeUnknown, Overloaded, Refusal
 
 
 class Passed(Struct, frozen=True):
@@ -66,6 +66,10 @@ class Mail(Struct, eq=False, kw_only=True):
         """Refuse the whole, unless whoever asked has gone."""
         if not self.reply.done():
             self.reply.set_exception(refusal)
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Refuse the whole, unless a COMMIT of it is in doubt: then nobody knows what became of it."""
+        self.refuse(OutcomeUnknown() if self.in_doubt else refusal)
 
     def receive(self, outcomes: list[Receipt | Refusal]) -> None:
         """Answer with what each order came to, unless whoever asked has gone."""

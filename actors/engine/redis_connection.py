@@ -50,20 +50,19 @@ class RedisConnection:
             RedisError, OSError, TimeoutError: Redis is not there, or takes too long.
         """
         try:
-            return await self.ask("EVALSHA", script.digest, *arguments)
+            return await self._ask("EVALSHA", script.digest, *arguments)
         except NoScriptError:
-            return await self.ask("EVAL", script.text, *arguments)
-
-    async def ask(self, *command: Any) -> Any:
-        """The answer to any command. Raises as `run`."""
-        async with self._turn, asyncio.timeout(self._answer_seconds):
-            with suppress(Disconnected):  # Redis has come back since, or has closed what nobody used
-                return await self._ask_once(command)
-            return await self._ask_once(command)
+            return await self._ask("EVAL", script.text, *arguments)
 
     async def close(self) -> None:
         """Hang up."""
         await self._connection.disconnect()
+
+    async def _ask(self, *command: Any) -> Any:
+        async with self._turn, asyncio.timeout(self._answer_seconds):
+            with suppress(Disconnected):  # Redis has come back since, or has closed what nobody used
+                return await self._ask_once(command)
+            return await self._ask_once(command)
 
     async def _ask_once(self, command: tuple[Any, ...]) -> Any:
         await self._connection.send_command(*command)

@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from actors import bank
 from actors.engine import loading, locks, mailbox, settlement
 from actors.engine.mailbox import Mail
 from actors.engine.redis_connection import Script
@@ -90,11 +89,6 @@ def who_is_held_is_taken_for_not_there() -> AbstractContextManager[Any]:
         return replace(loaded, held={})
 
     return patch.object(settlement, "lock", careless)
-
-
-def nobody_waits_in_the_queue_of_the_database() -> AbstractContextManager[Any]:
-    """Who finds a row held only ever looks again whether it is free."""
-    return patch.object(bank, "_BESIDE_AFTER", 1_000_000)
 
 
 def anybody_s_lock_is_released() -> AbstractContextManager[Any]:
