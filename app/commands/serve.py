@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from app.commands.api import longest_farewell
+from app.commands.servers import check_servers
 from app.commands.startup import warn_of_unproven_phones
 from app.logs.setup import configure_logs
 from app.server.sockets import listen
@@ -22,8 +24,6 @@ from app.settings import Settings, load_settings
 from app.telemetry.shared_metrics import shared_metrics
 from db.migrate import migrate
 from db.servers.embedded import Servers, embedded_servers
-from db.suitability import check_postgres
-from tasks.redis_check import check_redis
 
 FOLDER = Path(".wallet")
 HOST = "127.0.0.1"
@@ -69,8 +69,7 @@ def serve_api(*, host: str, port: int, workers: int) -> None:
 async def _run(
     settings: Settings, servers: Servers, listeners: list[socket.socket], url: str, environ: dict[str, str]
 ) -> None:
-    await check_redis(environ["REDIS_URL"])
-    await check_postgres(environ["DATABASE_URL"], settings.pool.connect_timeout_seconds)
+    await check_servers(replace(settings, database_url=environ["DATABASE_URL"], redis_url=environ["REDIS_URL"]))
     await migrate(environ["DATABASE_URL"])
 
     async def announce() -> None:
