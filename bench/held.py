@@ -13,10 +13,9 @@ import asyncpg
 import click
 
 from bench.api import api
-from bench.client import Tally, drive_and_tell, percentile
+from bench.client import Tally, drive_and_tell
 from bench.command import benchmark, wallets_option
 from bench.load import Shape
-from bench.report import Result
 from bench.stage import PAUSE_SECONDS, Case, Stage
 
 _PROCESSES = 2
@@ -62,10 +61,11 @@ def held(stage: Stage, wallets: int) -> None:
                 tallies = list(clients.map(drive_and_tell, loads))
             for case, tally in zip(cases, tallies, strict=True):
                 driven.append((case, tally.run))
-                result = _result(stage, f"{name}: {case.name}", case, tally)
-                stage.notes.append(_in_words(result.case, tally))
+                paid = [answer for answer in tally.answers if answer.status == 201]
+                phase = f"{name}: {case.name}"
+                stage.results.append(stage.result_of_answers(phase, case, [(paid, tally.run.seconds)], unit="payments"))
+                stage.notes.append(_in_words(phase, tally))
                 click.echo(stage.notes[-1])
-                stage.results.append(result)
             time.sleep(PAUSE_SECONDS)
 
 
@@ -89,24 +89,6 @@ def _holding(database_url: str, statement: str | None) -> Iterator[None]:
         runner.run(connection.execute(f"BEGIN; {statement}"))
         yield
         runner.run(connection.close())
-
-
-def _result(stage: Stage, name: str, case: Case, tally: Tally) -> Result:
-    took = sorted(answer.seconds for answer in tally.answers if answer.status == 201) or [0.0]
-    p50, p90, p99 = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99))
-    rate = round(tally.run.created / tally.run.seconds, 1)
-    return Result(
-        case=name,
-        unit="payments",
-        wallets=stage.wallets,
-        processes=case.processes,
-        connections=case.connections,
-        per_second=rate,
-        runs=[rate],
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-    )
 
 
 def _in_words(name: str, tally: Tally) -> str:

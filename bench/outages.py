@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -17,10 +17,9 @@ import click
 from msgspec import Struct
 
 from bench.api import Api, api
-from bench.client import Tally, TimedAnswer, drive_and_tell, percentile
+from bench.client import Tally, TimedAnswer, drive_and_tell
 from bench.command import benchmark, connections_option, wallets_option
 from bench.proc import family, largest_mib, processes
-from bench.report import Result
 from bench.stage import PAUSE_SECONDS, Case, Stage, in_words
 
 _PROCESSES = 2
@@ -117,7 +116,9 @@ def _survive(stage: Stage, clients: ProcessPoolExecutor, server: str, how: How, 
             time.sleep(PAUSE_SECONDS)
     stage.notes += [_in_words(seen, f"{server} {how}") for seen in found]
     for phase in ("before", "away", "back"):
-        stage.results.append(_result(stage, f"{server} {how}: {phase}", case, [seen.phases[phase] for seen in found]))
+        stage.results.append(
+            stage.result_of_answers(f"{server} {how}: {phase}", case, [seen.phases[phase] for seen in found])
+        )
 
 
 def _away(stage: Stage, name: str, how: How) -> tuple[float, float]:
@@ -195,29 +196,9 @@ def _refuse(stage: Stage, clients: ProcessPoolExecutor, most: int) -> None:
                 for tally in found[nth]
             ]
             if any(answers for answers, _ in phases):
-                stage.results.append(_result(stage, f"{most} may wait: {case.name}, {kind}", case, phases, memory[nth]))
-
-
-def _result(
-    stage: Stage, name: str, case: Case, phases: Sequence[tuple[list[TimedAnswer], float]], memory: float = 0.0
-) -> Result:
-    """The answers of all runs of a phase together, and how many there were in a second."""
-    took = sorted(answer.seconds for answers, _ in phases for answer in answers) or [0.0]
-    rates = sorted(len(answers) / seconds for answers, seconds in phases)
-    p50, p90, p99 = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99))
-    return Result(
-        case=name,
-        unit="answers",
-        wallets=stage.wallets,
-        processes=case.processes,
-        connections=case.connections,
-        per_second=round(rates[(len(rates) - 1) // 2], 1),
-        runs=[round(rate, 1) for rate in rates],
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        memory_mib=round(memory, 1),
-    )
+                stage.results.append(
+                    stage.result_of_answers(f"{most} may wait: {case.name}, {kind}", case, phases, memory=memory[nth])
+                )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from bench.api import Api, Batches, api, batches
 from bench.baseline import Baseline
+from bench.client import TimedAnswer, percentile
 from bench.cpu import microseconds_each, seconds_used
 from bench.driver import drive
 from bench.load import Load, Run, Shape
@@ -166,6 +167,33 @@ class Stage:
             connections=case.connections,
             seconds=seconds,
             shape=case.shape,
+        )
+
+    def result_of_answers(
+        self,
+        name: str,
+        case: Case,
+        phases: Sequence[tuple[list[TimedAnswer], float]],
+        *,
+        unit: str = "answers",
+        memory: float = 0.0,
+    ) -> Result:
+        """The answers of all runs of a phase together, and how many there were in a second; each with its seconds."""
+        took = sorted(answer.seconds for answers, _ in phases for answer in answers) or [0.0]
+        rates = sorted(len(answers) / seconds for answers, seconds in phases)
+        p50, p90, p99 = (round(percentile(took, part) * 1000, 3) for part in (0.5, 0.9, 0.99))
+        return Result(
+            case=name,
+            unit=unit,
+            wallets=self.wallets,
+            processes=case.processes,
+            connections=case.connections,
+            per_second=round(rates[(len(rates) - 1) // 2], 1),
+            runs=[round(rate, 1) for rate in rates],
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99,
+            memory_mib=round(memory, 1),
         )
 
     def _measure(self, cases: list[Case], processes: int) -> None:
