@@ -1,7 +1,8 @@
 """The bank on a real database: what everyone fears, one sentence each."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -11,8 +12,8 @@ from asyncpg.exceptions import RaiseError, UniqueViolationError
 from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
-from actors.bank import Limits
-from actors.orders import ChargeFee, Order, Receipt
+from actors.bank import Bank, Limits
+from actors.orders import ChargeFee, Order, Receipt, Withdraw, new_id
 from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, TooLate, WalletNotFound
 from actors.rules.apply import fingerprint
 from db.engine import Pool, connection_pool
@@ -95,22 +96,28 @@ async def test_a_key_that_was_used_for_another_body_wallet_or_route_is_refused_a
         assert await alice.balance() == "90.00"
 
 
+@asynccontextmanager
+async def key_in_use(database_url: str, bank: Bank, order: Withdraw) -> AsyncIterator[None]:
+    """Another process has just carried out this order under its key; its commit comes when the block ends."""
+    done = await bank.perform(replace(order, id=new_id(), key=None))
+    assert order.key
+    assert done.transaction
+    async with connected(database_url) as other, other.transaction():
+        await other.execute(
+            'INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")'
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            *(order.key.id, order.key.user_id, order.key.key, fingerprint(order)),
+            *(done.transaction.id, done.balance_after),
+        )
+        yield
+
+
 async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly_one(database: str) -> None:
     """The bank has read that the key is free, and is told by the index that another process is just using it."""
-    async with banks(1, NOBODY_LISTENS) as (bank,), connected(database) as other:
+    async with banks(1, NOBODY_LISTENS) as (bank,):
         (tenge,) = await purses(1, holding="50.00", bank=bank)
         dollars = await purse("USD", owner=tenge.owner)
-        used = tenge.withdraw("5.00", "k")
-        done = await bank.perform(tenge.withdraw("5.00"))
-        assert used.key
-        assert done.transaction
-        async with other.transaction():
-            await other.execute(
-                'INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")'
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                *(used.key.id, used.key.user_id, used.key.key, fingerprint(used)),
-                *(done.transaction.id, done.balance_after),
-            )
+        async with key_in_use(database, bank, tenge.withdraw("5.00", "k")):
             late = asyncio.create_task(bank.perform(dollars.deposit("5.00", "k")))
             await until_waiting(database)
         assert codes(await answers([late])) == {"idempotency_key_reused"}
@@ -121,23 +128,10 @@ async def test_one_key_used_at_one_moment_for_two_wallets_moves_money_in_exactly
 async def test_a_key_that_somebody_is_about_to_use_is_waited_for_by_its_batch_alone(
     database_url: str, redis_url: str
 ) -> None:
-    async with (
-        connection_pool(Pool(lock_timeout_seconds=0.3)),
-        banks(1, redis_url) as (bank,),
-        connected(database_url) as other,
-    ):
+    async with connection_pool(Pool(lock_timeout_seconds=0.3)), banks(1, redis_url) as (bank,):
         alice, bob = await purses(2, holding="50.00", bank=bank)
         order = alice.withdraw("5.00", "k")
-        done = await bank.perform(alice.withdraw("5.00"))
-        assert order.key
-        assert done.transaction
-        async with other.transaction():
-            await other.execute(
-                'INSERT INTO "idempotency_key" ("id", "user", "key", "fingerprint", "transaction", "balance_after")'
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                *(order.key.id, order.key.user_id, order.key.key, fingerprint(order)),
-                *(done.transaction.id, done.balance_after),
-            )
+        async with key_in_use(database_url, bank, order):
             late = asyncio.create_task(bank.perform(order))
             await until_waiting(database_url)
             assert isinstance(await bank.perform(bob.withdraw("1.00")), Receipt)
