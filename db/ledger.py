@@ -119,13 +119,16 @@ FROM "transaction" t WHERE t."id" = ANY({}::uuid[])
 _SAVE = numbered(f"""
 WITH balances AS (
     UPDATE "wallet" SET "amount" = c."amount", "is_active" = c."is_active", "fee_due_at" = c."fee_due_at",
-        "last_entry_at" = c."last_entry_at", "updated_at" = now(), "dates_went_back" = "dates_went_back" + CASE
+        "frozen_at" = c."frozen_at", "last_entry_at" = c."last_entry_at", "updated_at" = now(),
+        "dates_went_back" = "dates_went_back" + CASE
             WHEN c."last_entry_at" < "wallet"."last_entry_at"
             THEN "wallet"."last_entry_at" - c."last_entry_at" + interval '{CLOCKS_DIFFER_SECONDS} s'
             ELSE interval '0 s'
         END
-    FROM unnest({{}}::bigint[], {{}}::text::numeric[], {{}}::boolean[], {{}}::timestamptz[], {{}}::timestamptz[])
-        AS c("id", "amount", "is_active", "fee_due_at", "last_entry_at")
+    FROM unnest(
+        {{}}::bigint[], {{}}::text::numeric[], {{}}::boolean[], {{}}::timestamptz[], {{}}::timestamptz[],
+        {{}}::timestamptz[]
+    ) AS c("id", "amount", "is_active", "fee_due_at", "frozen_at", "last_entry_at")
     WHERE "wallet"."id" = c."id"
 ), transactions AS (
     INSERT INTO "transaction" ({_columns(TransactionRow)}) SELECT * FROM {_unnest(TransactionRow)}
@@ -143,10 +146,9 @@ FROM unnest({}::text[], {}::uuid[], {}::text[], {}::text[]) AS m("event", "user"
 ON CONFLICT ("event") DO NOTHING
 """)
 
-_FREEZE = numbered("""
-UPDATE "wallet" SET "frozen_at" = c."frozen_at"
-FROM unnest({}::bigint[], {}::timestamptz[]) AS c("id", "frozen_at") WHERE "wallet"."id" = c."id"
-""")
+# What a batch may change of a wallet, all in one UPDATE: at a second one of the same row PostgreSQL would look for the
+# wallet's owner again, and wait where somebody has locked that one.
+WALLET_COLUMNS = ("id", "amount", "is_active", "fee_due_at", "frozen_at", "last_entry_at")
 
 _LOGGED = numbered('SELECT "id" FROM "staff_action" WHERE "id" = ANY({}::uuid[])')
 
@@ -262,7 +264,7 @@ async def save(changes: Changes) -> None:
     """
     await run(
         _SAVE,
-        *_arrays(changes.wallets.values(), ("id", "amount", "is_active", "fee_due_at", "last_entry_at")),
+        *_arrays(changes.wallets.values(), WALLET_COLUMNS),
         *_arrays(changes.transactions, TransactionRow.__struct_fields__),
         *_arrays(changes.keys, KeyRow.__struct_fields__),
         *_arrays(changes.entries, EntryRow.__struct_fields__),
@@ -273,8 +275,6 @@ async def save(changes: Changes) -> None:
             *_arrays(changes.messages, ("event", "user_id", "template")),
             [msgspec.json.encode(message.params).decode() for message in changes.messages],
         )
-    if changes.frozen:
-        await run(_FREEZE, list(changes.frozen), list(changes.frozen.values()))
     if changes.staff_actions:
         await run(_LOG, *_arrays(changes.staff_actions, StaffActionRow.__struct_fields__))
 

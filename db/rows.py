@@ -104,5 +104,4 @@ class Changes(Struct):
     entries: list[EntryRow] = field(default_factory=list)
     keys: list[KeyRow] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
-    frozen: dict[int, datetime | None] = field(default_factory=dict)
     staff_actions: list[StaffActionRow] = field(default_factory=list)

@@ -6,7 +6,7 @@ One batch against the database, and what happens when that fails.
     load     1; +1 where keys were used, +1 for reversals   the wallets' rows are locked and read; none is waited for
     rules    0; +1 where only refusals came of a free key   each mail's orders, in order, on one book
     save     1; none where nothing has changed              balances, transactions, entries, keys
-             +1 each                                        messages, freezes, the log of staff
+             +1 each                                        messages, the log of staff
     commit   1; a rollback where nothing has changed        then every mail is answered, and not before
     doubt    +1 to +3, in load                              what an earlier COMMIT, its answer lost, has carried out
 

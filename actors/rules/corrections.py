@@ -87,7 +87,7 @@ def freeze(order: Freeze, book: Book) -> Receipt:
         return Receipt(transaction=None, balance_after=wallet.amount)
     if wallet.frozen_at:
         return Receipt(transaction=None, balance_after=wallet.amount, unchanged=True)
-    wallet.frozen_at = book.changes.frozen[wallet.id] = book.now
+    wallet.frozen_at = book.now
     book.changed(wallet)
     _log(order, "FREEZE", book, wallet_id=wallet.id)
     return Receipt(transaction=None, balance_after=wallet.amount)
@@ -100,7 +100,7 @@ def unfreeze(order: Unfreeze, book: Book) -> Receipt:
         return Receipt(transaction=None, balance_after=wallet.amount)
     if not wallet.frozen_at:
         return Receipt(transaction=None, balance_after=wallet.amount, unchanged=True)
-    wallet.frozen_at = book.changes.frozen[wallet.id] = None
+    wallet.frozen_at = None
     book.changed(wallet)
     _log(order, "UNFREEZE", book, wallet_id=wallet.id)
     settle_fee_if_blocked(wallet, book)

@@ -6,10 +6,11 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from actors.orders import Receipt, new_id
+from actors.orders import Order, Receipt, new_id
 from actors.refusals import ReceiverUnavailable, TransactionNotFound, WalletFrozen
 from db.tables import StaffAction, Transaction
-from tests.helpers.banks import NOBODY_LISTENS, RATES, answers, banks, codes, receipts
+from tests.helpers.banks import NOBODY_LISTENS, RATES, answers, banks, codes, performed, receipts
+from tests.helpers.postgres import connected
 from tests.helpers.purses import AYAN, purse, purses, reversal
 
 
@@ -30,6 +31,19 @@ async def test_of_forty_reversals_of_one_transfer_through_two_banks_one_happens(
     (logged,) = await StaffAction.select()
     assert (logged["id"], logged["staff"], logged["staff_name"]) == (back.transaction.id, AYAN.id, AYAN.name)
     assert (logged["action"], logged["wallet"], logged["reason"]) == ("REVERSE", bob.id, "sent by mistake")
+
+
+async def test_whoever_has_locked_a_person_holds_up_nothing_that_staff_do_to_their_wallet(
+    database: str, redis_url: str
+) -> None:
+    async with banks(1, redis_url) as (bank,), connected(database) as other:
+        (alice,) = await purses(1, holding="10.00", bank=bank)
+        deposited = await bank.perform(alice.deposit("5.00"))
+        orders: list[Order] = [alice.freeze(), reversal(deposited), alice.adjust("1.00"), alice.unfreeze()]
+        async with other.transaction():
+            await other.execute('SELECT FROM "user" FOR UPDATE')
+            assert len(receipts(await performed(bank, orders))) == 4
+        assert (await alice.balance(), (await alice.row())["frozen_at"]) == ("11.00", None)
 
 
 async def test_once_a_freeze_is_answered_nothing_gets_in_or_out_of_either_bank(database: str, redis_url: str) -> None:

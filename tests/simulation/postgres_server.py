@@ -16,7 +16,7 @@ from db.rows import WalletRow
 from tests.simulation.lock_server import lose
 from tests.simulation.loop import Process
 from tests.simulation.row_locks import RowLocks
-from tests.simulation.tables import Changes, Tables, frozen, saved
+from tests.simulation.tables import Changes, Tables, saved
 from tests.simulation.weather import Weather
 from tests.simulation.world import World
 
@@ -66,7 +66,6 @@ class Database:
             ledger._ORIGINALS: self._originals,
             ledger._FIND: self._find,
             ledger._OWE: self._owe,
-            ledger._FREEZE: self._freeze,
             ledger._LOGGED: self._logged,
             ledger._LOG: self._log,
         }
@@ -199,11 +198,6 @@ class Database:
         return [self.tables.transaction(each[0]) | {"balance_after": self.tables.balance(*each)} for each in asked]
 
     async def _owe(self, session: Session, *_: Any) -> list[dict[str, Any]]:
-        return []
-
-    async def _freeze(self, session: Session, ids: list[int], instants: list[Any]) -> list[dict[str, Any]]:
-        for id, columns in frozen(ids, instants).items():
-            session.changes.wallets.setdefault(id, {}).update(columns)
         return []
 
     async def _logged(self, session: Session, ids: list[Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What the simulated database keeps, and what it refuses: unique ids, and balances below zero."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -117,7 +116,7 @@ def saved(arguments: tuple[Any, ...]) -> Changes:
         CheckViolationError, NumericValueOutOfRangeError: the table refuses one of them.
     """
     arrays = iter(arguments)
-    wallets = _rows(arrays, ("id", "amount", "is_active", "fee_due_at", "last_entry_at"))
+    wallets = _rows(arrays, ledger.WALLET_COLUMNS)
     changes = Changes(
         wallets={row.pop("id"): row for row in wallets},
         transactions=[TransactionRow(**row) for row in _rows(arrays, TransactionRow.__struct_fields__)],
@@ -129,11 +128,6 @@ def saved(arguments: tuple[Any, ...]) -> Changes:
     if any(transaction.amount == POISON for transaction in changes.transactions):
         raise NumericValueOutOfRangeError("poison")
     return changes
-
-
-def frozen(ids: list[int], instants: list[datetime | None]) -> dict[int, dict[str, Any]]:
-    """The arrays of a freeze as columns."""
-    return {id: {"frozen_at": instant} for id, instant in zip(ids, instants, strict=True)}
 
 
 def _rows(arrays: Iterator[Any], names: tuple[str, ...]) -> list[dict[str, Any]]:

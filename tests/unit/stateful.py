@@ -277,9 +277,7 @@ class Books(RuleBasedStateMachine):
     def _save(self) -> None:
         """What a ledger would do with the book's changes; what they leave out is lost."""
         changes = self.book.changes
-        for id, row in deepcopy(changes.wallets).items():
-            row.frozen_at = changes.frozen.get(id, self.saved[id].frozen_at)
-            self.saved[id] = row
+        self.saved.update(deepcopy(changes.wallets))
         self.staff_actions += changes.staff_actions
         self.entries += changes.entries
         self.transactions += changes.transactions
@@ -339,7 +337,7 @@ class Books(RuleBasedStateMachine):
     def _everything(self) -> Any:
         book, changes = self.book, self.book.changes
         # Whatever is not a wallet is frozen, so copies of what holds it are enough.
-        lists = [list(getattr(changes, name)) for name in ("transactions", "entries", "keys", "messages", "frozen")]
+        lists = [list(getattr(changes, name)) for name in ("transactions", "entries", "keys", "messages")]
         lists += [
             list(changes.staff_actions),
             [each.transaction.id for each in book.originals.values() if each.reversed],
