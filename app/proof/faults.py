@@ -20,6 +20,7 @@ from actors.rules.fees import FEE_PERIOD
 from app.proof.cable import Fault as CommitFault
 from app.proof.clients import Crowd
 from app.proof.town import LEASE_SECONDS, Town
+from app.proof.wrong_clock import MAY_DIFFER
 from db.servers.process import Server
 
 _RECOVERY_SECONDS = 60.0
@@ -193,6 +194,14 @@ async def freeze_in_transaction(storm: Storm) -> int | None:
     return api.port
 
 
+async def jump_clock(storm: Storm) -> int | None:
+    """A process's clock jumps: it was ahead of the others' or behind them, and is so by another time now."""
+    api = storm.chance.choice(storm.town.apis)
+    assert api.process
+    api.process.send_signal(signal.SIGUSR1)
+    return api.port
+
+
 async def hold_row(storm: Storm) -> int | None:
     """Somebody with a console has locked a wallet's row, and went for a coffee."""
     async with _stranger(storm) as connection, connection.transaction():
@@ -223,17 +232,17 @@ async def make_read_only(storm: Storm) -> int | None:
 
 async def unplug(storm: Storm) -> int | None:
     """No way to the database for a moment."""
-    storm.town.cable.unplug()
+    storm.town.on_cable(storm.town.cable.unplug)
     await asyncio.sleep(storm.chance.uniform(0.01, 0.8))
-    storm.town.cable.plug()
+    storm.town.on_cable(storm.town.cable.plug)
     return None
 
 
 async def silence(storm: Storm) -> int | None:
     """Whatever is sent to the database or by it stays on the way, and arrives late."""
-    storm.town.cable.hush()
+    storm.town.on_cable(storm.town.cable.hush)
     await asyncio.sleep(storm.chance.uniform(0.1, 3.0))
-    storm.town.cable.speak()
+    storm.town.on_cable(storm.town.cable.speak)
     return None
 
 
@@ -300,3 +309,5 @@ FAULTS = {
     "database sessions ended": Fault(terminate_sessions, 6),
     "a crowd before one wallet": Fault(push, 3),
 }
+if MAY_DIFFER:
+    FAULTS["clock of an API process jumps"] = Fault(jump_clock, 6)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from uuid import uuid4
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from msgspec import Struct
 from redis.asyncio import Redis
 
@@ -22,6 +23,7 @@ from actors.rules.fees import FEE_PERIOD
 from app.auth.tokens import Lifetimes, Tokens
 from app.proof.cable import Cable, cable
 from app.proof.wishes import Holder
+from app.proof.wrong_clock import MAY_DIFFER
 from app.wallets.opening import open_wallet
 from db.currencies import CURRENCIES
 from db.engine import engine
@@ -31,7 +33,11 @@ from db.servers.process import LOOPBACK, Server, ask, die_with
 from db.tables import User, Wallet
 from tasks.rates.store import RATES_KEY
 
+# -P, and a start in another folder: neither code nor `.env` of the present one is taken for ours.
+WALLET = (sys.executable, "-P", "-m", "app.cli")
 LEASE_SECONDS = 1.0
+# Of each process, from the host's: two of them are never further apart than the minute that does no harm.
+_CLOCK_WRONG_SECONDS = 30
 _FEES_OWED = 3  # by each wallet when it starts
 _DAY_SECONDS = 24 * 3600
 
@@ -41,7 +47,8 @@ class Town(Struct, kw_only=True):
     All of it, and how to reach it from the outside.
 
     Processes are started and killed by one thread of its own: on Linux a child ends with the thread that started it,
-    and the clients must not wait for that.
+    and the clients must not wait for that. The cable has a thread as well: a crowd that is refused asks again at once,
+    and must not be what makes the way to the database slow.
     """
 
     folder: Path
@@ -49,6 +56,7 @@ class Town(Struct, kw_only=True):
     database_url: str  # without the cable
     redis_url: str
     cable: Cable
+    portal: BlockingPortal
     apis: list[Server]
     worker: subprocess.Popen[bytes]
     thread: ThreadPoolExecutor
@@ -57,6 +65,10 @@ class Town(Struct, kw_only=True):
     async def aside(self, work: Callable[[], object]) -> None:
         """Do something with processes, while everything else goes on."""
         await asyncio.get_running_loop().run_in_executor(self.thread, work)
+
+    def on_cable(self, act: Callable[[], None]) -> None:
+        """Have the cable do something, such as `cable.unplug`, in its own thread."""
+        self.portal.call(act)
 
     def server(self, name: str) -> Server:
         """The embedded server of this name, `PostgreSQL` or `Valkey`."""
@@ -91,9 +103,15 @@ async def town(*, processes: int) -> AsyncIterator[Town]:
             assert servers.database_url
             assert servers.redis_url
             await migrate(servers.database_url)
-            async with cable(servers.database_url) as to_database:
+            with (
+                start_blocking_portal(name="cable") as portal,
+                portal.wrap_async_context_manager(cable(servers.database_url)) as to_database,
+            ):
                 environment = _environment(to_database.url, servers.redis_url)
-                apis = [api_process(f"API-{number}", folder, environment=environment) for number in range(processes)]
+                apis = [
+                    api_process(f"API-{number}", folder, program=_wallet(), environment=environment)
+                    for number in range(processes)
+                ]
                 for api in apis:
                     inside.callback(api.stop)
                     await loop.run_in_executor(thread, api.start)
@@ -103,6 +121,7 @@ async def town(*, processes: int) -> AsyncIterator[Town]:
                     database_url=servers.database_url,
                     redis_url=servers.redis_url,
                     cable=to_database,
+                    portal=portal,
                     apis=apis,
                     worker=await loop.run_in_executor(thread, _run, "worker", folder, environment),
                     thread=thread,
@@ -113,7 +132,7 @@ async def town(*, processes: int) -> AsyncIterator[Town]:
                 try:
                     yield made
                 finally:
-                    to_database.plug()
+                    made.on_cable(to_database.plug)
         finally:
             await loop.run_in_executor(thread, inside.close)
 
@@ -164,7 +183,7 @@ def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.
     parent = os.getpid()
     with (folder / f"{command}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "app.cli", command],
+            [*_wallet(), command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -173,6 +192,13 @@ def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.
             start_new_session=True,
             preexec_fn=lambda: die_with(parent, signal.SIGTERM),
         )
+
+
+def _wallet() -> list[str]:
+    """The program, with a clock of its own where that can be had."""
+    if not MAY_DIFFER:
+        return [*WALLET]
+    return [sys.executable, "-P", "-m", "app.proof.wrong_clock", str(_CLOCK_WRONG_SECONDS)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -190,12 +216,18 @@ async def _until_rates_are_known(redis_url: str) -> None:
             await asyncio.sleep(0.1)
 
 
-def api_process(name: str, folder: Path, *, workers: int = 1, environment: dict[str, str] | None = None) -> Server:
+def api_process(
+    name: str,
+    folder: Path,
+    *,
+    workers: int = 1,
+    program: Sequence[str] = WALLET,
+    environment: dict[str, str] | None = None,
+) -> Server:
     """`wallet api` as a child of this process, run in `folder` as the product runs it; `environment` replaces ours."""
     return Server(
         name=name,
-        # -P, and a start in that folder: neither code nor `.env` of the present folder is taken for ours.
-        command=[sys.executable, "-P", "-m", "app.cli", "api", "--workers", str(workers)],
+        command=[*program, "api", "--workers", str(workers)],
         port_option="--port",
         folder=folder,
         ready=_is_live,
