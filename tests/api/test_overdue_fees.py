@@ -6,6 +6,7 @@ import httpx
 
 from app.settings import Settings
 from tests.helpers.fees import make_due
+from tests.helpers.postgres import connected
 from tests.helpers.users import register
 from tests.helpers.waiting import until
 from tests.helpers.wallet_processes import wallet
@@ -31,6 +32,19 @@ async def test_overdue_fees_degrade_until_a_worker_starts_and_charges_them(
     assert await payer.balance() == 800
     # A blocked wallet owes its fee for as long as it takes, and nobody can do anything about it.
     assert await fees(client) == ("ok", 0.0, 0.0)
+
+
+async def test_a_worker_that_starts_while_the_wallets_are_locked_says_so_and_goes_on_with_its_first_work(
+    client: httpx.AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    payer = await (await register(client)).open_wallet(holding="1000")
+    await make_due(payer, days_ago=2)
+    addresses = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
+    async with connected(settings.database_url) as other, other.transaction():
+        await other.execute('LOCK TABLE "wallet" IN EXCLUSIVE MODE')  # they can be read
+        with wallet("worker", folder=tmp_path, **addresses):
+            await until(lambda: "Fees could not be charged (DatabaseUnavailable)" in (tmp_path / "output").read_text())
+            await until(lambda: "Exchange rates" in (tmp_path / "output").read_text())
 
 
 async def fees(client: httpx.AsyncClient) -> tuple[str, float, float]:
