@@ -1,21 +1,24 @@
 """Behind PgBouncer: a pool of sessions serves, others are refused at start, and no migration leaves its lock behind."""
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from asyncpg.exceptions import ConnectionDoesNotExistError
 
 from db.engine import Pool, connection_pool, engine
 from db.servers.process import free_port
 from db.suitability import Unsuitable, check_postgres
+from tests.helpers.postgres import connected
 from tests.helpers.processes import open_folder
 from tests.helpers.waiting import GIVE_UP_SECONDS, eventually
 from tests.helpers.wallet_processes import WALLET, environment, run_wallet, server
@@ -125,9 +128,16 @@ async def test_a_pool_that_lends_for_a_transaction_is_refused(
     pooled: Pooled, mode: str, options: tuple[str, ...]
 ) -> None:
     url = pooled(mode, *options)
-    for _ in range(3):  # with as many connections to lend as there happen to be by then
+    for others in (0, 0, 6):  # it has as many connections to lend as were needed at once
+        with suppress(ConnectionDoesNotExistError):  # no transactions at all, by statement
+            await asyncio.gather(*(_transaction(url) for _ in range(others)))
         with pytest.raises(Unsuitable, match="pool_mode=session"):
             await check_postgres(url, GIVE_UP_SECONDS)
+
+
+async def _transaction(url: str) -> None:
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("SELECT pg_sleep(0.2)")
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("audit",), ("worker",), ("api", "--port", "0")])
