@@ -23,6 +23,8 @@ _ON_THE_WALLET, _ELSEWHERE = 8, 56
 _WARM_UP_SECONDS, _ROW_SECONDS, _TABLE_SECONDS = 6, 20, 6
 _TABLES = ("wallet", "entry", "transaction", "idempotency_key")
 
+# While it is open PostgreSQL keeps every version of every row, and reads through more of them each time.
+_NOTHING = "SELECT pg_current_xact_id()"
 _ROW = 'SELECT FROM "wallet" WHERE "id" = {} FOR UPDATE'
 _TABLE = 'LOCK TABLE "{}"'
 
@@ -45,6 +47,7 @@ def held(stage: Stage, wallets: int) -> None:
     faults: list[tuple[str, str | None, int]] = [
         ("warm-up", None, _WARM_UP_SECONDS),
         ("nobody holds anything", None, _ROW_SECONDS),
+        ("a transaction is open", _NOTHING, _ROW_SECONDS),
         ("its row is held", _ROW.format(one.read_text().split()[0]), _ROW_SECONDS),
         *((f"{table} is locked", _TABLE.format(table), _TABLE_SECONDS) for table in _TABLES),
     ]
