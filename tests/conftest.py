@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -33,12 +34,18 @@ _M_ARENA_MAX = -8  # of malloc.h
 
 def pytest_configure() -> None:
     """
-    Let all threads share one heap.
+    Keep what is compiled, and let all threads share one heap.
+
+    Hundreds of processes of ours are started here. Where the environment says that no bytecode is written, as that of
+    containers does, each of them would compile all modules of ours again, a tenth of what its start takes; and so would
+    each process of pytest, with all tests.
 
     By default each new thread of a process may get one of its own, up to eight for each core, and each keeps the 19 MiB
     that argon2 has worked in. One application has its few threads for life. Here they come and go with each test, and
     a process ended up with half a gigabyte in heaps of threads that were gone.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with suppress(OSError, AttributeError):  # not glibc: it does something else
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
