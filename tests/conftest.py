@@ -2,13 +2,15 @@
 
 import asyncio
 import ctypes
+import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import asyncpg
 import httpx
@@ -32,14 +34,32 @@ _M_ARENA_MAX = -8  # of malloc.h
 
 def pytest_configure() -> None:
     """
-    Let all threads share one heap.
+    Keep what is compiled, and let all threads share one heap.
+
+    Hundreds of processes of ours are started here. Where the environment says that no bytecode is written, as that of
+    containers does, each of them would compile all modules of ours again, a tenth of what its start takes; and so would
+    each process of pytest, with all tests.
 
     By default each new thread of a process may get one of its own, up to eight for each core, and each keeps the 19 MiB
     that argon2 has worked in. One application has its few threads for life. Here they come and go with each test, and
     a process ended up with half a gigabyte in heaps of threads that were gone.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with suppress(OSError, AttributeError):  # not glibc: it does something else
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def pytest_collection_finish() -> None:
+    """
+    Let the collector of garbage look at what the tests make, and no longer at what is there for good.
+
+    Each test builds an application out of tens of thousands of objects. Looking through all modules again and again
+    meanwhile was a fifth of what that takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 5, 5)
 
 
 @pytest.fixture
@@ -68,24 +88,30 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def template(servers: Servers) -> str:
-    """The name of a migrated database that others are copied from."""
+def caretaker(servers: Servers) -> Iterator["Caretaker"]:
+    """Who makes databases and takes them away again."""
     assert servers.database_url
-    if not _run(_exists(servers.database_url, "template_wallet")):
-        _execute(servers.database_url, "CREATE DATABASE template_wallet")
-        _run(migrate(_database(servers, "template_wallet")))
+    with Caretaker(servers.database_url) as caretaker:
+        yield caretaker
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers, caretaker: "Caretaker") -> str:
+    """The name of a migrated database that others are copied from."""
+    if not caretaker.fetch("SELECT FROM pg_database WHERE datname = 'template_wallet'"):
+        caretaker.fetch("CREATE DATABASE template_wallet")
+        caretaker.run(migrate(_database(servers, "template_wallet")))
     return "template_wallet"
 
 
 @pytest.fixture
-def database_url(servers: Servers, template: str, patience: None) -> Iterator[str]:
+def database_url(servers: Servers, caretaker: "Caretaker", template: str, patience: None) -> Iterator[str]:
     """A fresh, migrated database; the engine points to it."""
-    assert servers.database_url
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    _execute(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    caretaker.fetch(f"CREATE DATABASE {name} TEMPLATE {template}")
     engine().config["dsn"] = _database(servers, name)
     yield _database(servers, name)
-    _execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+    caretaker.fetch(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -137,6 +163,42 @@ async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+class Caretaker:
+    """
+    Asks the server itself, over one connection that is kept.
+
+    It lives in a thread and an event loop of its own: the tests' loop belongs to the tests.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._thread = ThreadPoolExecutor(1)
+        self._loop = asyncio.Runner()
+        self._connection: asyncpg.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection:
+            self.run(self._connection.close())
+        self._thread.submit(self._loop.close).result()
+        self._thread.shutdown()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The result of this work."""
+        return self._thread.submit(self._loop.run, work).result()
+
+    def fetch(self, statement: str) -> list[Any]:
+        """The rows that a statement gives."""
+        return cast(list[Any], self.run(self._fetch(statement)))
+
+    async def _fetch(self, statement: str) -> Any:
+        if self._connection is None or self._connection.is_closed():  # a test may have ended all sessions
+            self._connection = await asyncpg.connect(self._url)
+        return await self._connection.fetch(statement)
+
+
 @asynccontextmanager
 async def _alive(app: Litestar) -> AsyncIterator[None]:
     """The lifespan in a task of its own: whoever enters it must leave it, and a fixture's two halves are two tasks."""
@@ -162,28 +224,3 @@ async def _alive(app: Litestar) -> AsyncIterator[None]:
 def _database(servers: Servers, name: str) -> str:
     assert servers.database_url
     return servers.database_url.rsplit("/", 1)[0] + f"/{name}"
-
-
-def _execute(url: str, statement: str) -> None:
-    async def execute() -> None:
-        connection = await asyncpg.connect(url)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    _run(execute())
-
-
-async def _exists(url: str, name: str) -> bool:
-    connection = await asyncpg.connect(url)
-    try:
-        return bool(await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name))
-    finally:
-        await connection.close()
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run it in a thread of its own: the tests' event loop belongs to the tests."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

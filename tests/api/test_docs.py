@@ -17,27 +17,28 @@ from app.settings import Settings
 ASSETS = Path(__file__).parents[2] / "app" / "docs" / "assets"
 
 
-@pytest.mark.parametrize("path", ["/docs", *(f"/docs/{viewer.name}" for viewer in VIEWERS)])
 async def test_a_page_loads_nothing_from_elsewhere_and_its_policy_lets_it_load_nothing(
-    client: httpx.AsyncClient, path: str
+    subtests: pytest.Subtests, client: httpx.AsyncClient
 ) -> None:
-    answer = await client.get(path)
-    page = answer.text
-    assert "://" not in page
-    (policy,) = answer.headers.get_list("Content-Security-Policy")
-    assert not re.search(r"https?:|\*|unsafe-inline[^;]*script", policy)
-    assert "script-src 'self' 'unsafe-eval';" in policy, "no script in the page itself"
-    assert "frame-ancestors 'none'" in policy
-    loaded = re.findall(r'(?:src|href)="(/docs/assets/[^"]+)"', page)
-    assert len(loaded) >= 3
-    for asset in loaded:
-        plain = await client.get(asset, headers={"Accept-Encoding": "identity"})
-        packed = await client.get(asset, headers={"Accept-Encoding": "br, gzip"})
-        assert (plain.status_code, packed.status_code) == (200, 200)
-        assert "Content-Encoding" not in plain.headers
-        assert packed.headers["Content-Encoding"] == "gzip"
-        assert plain.content == packed.content != b""
-        assert plain.headers["Content-Type"].startswith(("text/javascript", "text/css"))
+    for path in ["/docs", *(f"/docs/{viewer.name}" for viewer in VIEWERS)]:
+        with subtests.test(msg=f"{path!r:.60}"):
+            answer = await client.get(path)
+            page = answer.text
+            assert "://" not in page
+            (policy,) = answer.headers.get_list("Content-Security-Policy")
+            assert not re.search(r"https?:|\*|unsafe-inline[^;]*script", policy)
+            assert "script-src 'self' 'unsafe-eval';" in policy, "no script in the page itself"
+            assert "frame-ancestors 'none'" in policy
+            loaded = re.findall(r'(?:src|href)="(/docs/assets/[^"]+)"', page)
+            assert len(loaded) >= 3
+            for asset in loaded:
+                plain = await client.get(asset, headers={"Accept-Encoding": "identity"})
+                packed = await client.get(asset, headers={"Accept-Encoding": "br, gzip"})
+                assert (plain.status_code, packed.status_code) == (200, 200)
+                assert "Content-Encoding" not in plain.headers
+                assert packed.headers["Content-Encoding"] == "gzip"
+                assert plain.content == packed.content != b""
+                assert plain.headers["Content-Type"].startswith(("text/javascript", "text/css"))
 
 
 async def test_an_application_tells_of_its_own_routes_though_there_were_others_before(settings: Settings) -> None:

@@ -187,18 +187,16 @@ async def test_a_cursor_shows_nobody_elses_history(client: httpx.AsyncClient) ->
     assert {row["amount"] for row in await his.history(cursor=cursor)} <= {"2.00"}
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
+async def test_what_is_wrong_with_a_question_is_said_in_words(
+    subtests: pytest.Subtests, client: httpx.AsyncClient
+) -> None:
+    wallet = await (await register(client)).open_wallet()
+    for query, message in [
         ({"limit": 0}, "limit: Expected at least 1."),
         ({"limit": "many"}, "limit: Expected a whole number, not text."),
         ({"operation_type": "PAY"}, "operation_type: Expected one of DEPOSIT, WITHDRAW, TRANSFER, FEE."),
         ({"since": "yesterday"}, "since: Expected an instant with its time zone, such as 2026-11-23T12:00:00Z."),
-    ],
-)
-async def test_what_is_wrong_with_a_question_is_said_in_words(
-    client: httpx.AsyncClient, query: dict[str, str], message: str
-) -> None:
-    wallet = await (await register(client)).open_wallet()
-    answer = await wallet.owner.request("GET", f"/users/wallets/{wallet.id}/transactions/", params=query)
-    assert (answer.status_code, answer.json()["detail"]) == (400, message)
+    ]:
+        with subtests.test(msg=f"{query!r:.60}"):
+            answer = await wallet.owner.request("GET", f"/users/wallets/{wallet.id}/transactions/", params=query)
+            assert (answer.status_code, answer.json()["detail"]) == (400, message)

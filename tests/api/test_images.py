@@ -17,18 +17,21 @@ from tests.helpers.users import Member
 MEBIBYTE = 1024 * 1024
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-async def test_an_image_is_served_back(client: httpx.AsyncClient, ann: Member, settings: Settings, form: str) -> None:
-    answer = await upload(client, ann, picture(form), first_name="Ann")
-    assert answer.status_code == 200, answer.text
-    user = answer.json()
-    assert user["first_name"] == "Ann"
-    image = await client.get(user["profile_image"])
-    assert (image.status_code, image.headers["content-type"]) == (200, f"image/{form.lower()}")
-    assert image.headers["x-content-type-options"] == "nosniff"
-    assert "immutable" in image.headers["cache-control"]
-    opened = Image.open(BytesIO(image.content))
-    assert (opened.format, opened.size) == (form, (40, 20))
+async def test_an_image_is_served_back(
+    subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member, settings: Settings
+) -> None:
+    for form in ["PNG", "JPEG", "WEBP"]:
+        with subtests.test(msg=f"{form!r:.60}"):
+            answer = await upload(client, ann, picture(form), first_name="Ann")
+            assert answer.status_code == 200, answer.text
+            user = answer.json()
+            assert user["first_name"] == "Ann"
+            image = await client.get(user["profile_image"])
+            assert (image.status_code, image.headers["content-type"]) == (200, f"image/{form.lower()}")
+            assert image.headers["x-content-type-options"] == "nosniff"
+            assert "immutable" in image.headers["cache-control"]
+            opened = Image.open(BytesIO(image.content))
+            assert (opened.format, opened.size) == (form, (40, 20))
 
 
 async def test_an_image_is_upright_and_tells_nothing_else(client: httpx.AsyncClient, ann: Member) -> None:
@@ -98,21 +101,23 @@ def wide() -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content", [b"x", b"\x89PNG\r\n\x1a\n" + b"\0" * 64, b"<svg onload='x'/>", gif(), truncated(), bomb(), wide()]
-)
 async def test_what_is_no_picture_is_refused(
-    client: httpx.AsyncClient, ann: Member, settings: Settings, content: bytes
+    subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member, settings: Settings
 ) -> None:
-    answer = await upload(client, ann, content)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "profile_image")
-    assert kept(settings) == []
+    for content in [b"x", b"\x89PNG\r\n\x1a\n" + b"\0" * 64, b"<svg onload='x'/>", gif(), truncated(), bomb(), wide()]:
+        with subtests.test(msg=f"{content!r:.60}"):
+            answer = await upload(client, ann, content)
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "profile_image")
+            assert kept(settings) == []
 
 
-@pytest.mark.parametrize("size", [5 * MEBIBYTE + 1, 8 * MEBIBYTE])
-async def test_more_than_five_mebibytes_are_too_large(client: httpx.AsyncClient, ann: Member, size: int) -> None:
-    answer = await upload(client, ann, b"\0" * size)
-    assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
+async def test_more_than_five_mebibytes_are_too_large(
+    subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member
+) -> None:
+    for size in [5 * MEBIBYTE + 1, 8 * MEBIBYTE]:
+        with subtests.test(msg=f"{size!r:.60}"):
+            answer = await upload(client, ann, b"\0" * size)
+            assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
 
 
 async def test_five_mebibytes_are_not(client: httpx.AsyncClient, ann: Member) -> None:
@@ -132,9 +137,8 @@ async def test_other_media_types_are_refused(client: httpx.AsyncClient, ann: Mem
 PART = b'--b\r\nContent-Disposition: form-data; name="first_name"\r\n'
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+async def test_broken_forms_are_refused(subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member) -> None:
+    for body in [
         b"nonsense",
         PART + b"\r\n\xff\r\n--b--\r\n",
         PART + b"Content-Type: text/plain; charset=utf-7\r\n\r\n+2AA-\r\n--b--\r\n",
@@ -145,12 +149,11 @@ PART = b'--b\r\nContent-Disposition: form-data; name="first_name"\r\n'
         PART[:-2] + b'; filename="x"\r\n\r\na\r\n--b--\r\n',
         b'--b\r\nContent-Disposition: form-data; name="profile_image"\r\n\r\nme.png\r\n--b--\r\n',
         PART + b"\r\nno end",
-    ],
-)
-async def test_broken_forms_are_refused(client: httpx.AsyncClient, ann: Member, body: bytes) -> None:
-    headers = ann.headers | {"content-type": "multipart/form-data; boundary=b"}
-    answer = await client.patch("/users/update/", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+    ]:
+        with subtests.test(msg=f"{body!r:.60}"):
+            headers = ann.headers | {"content-type": "multipart/form-data; boundary=b"}
+            answer = await client.patch("/users/update/", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
 
 
 async def test_a_file_that_was_not_chosen_changes_nothing(client: httpx.AsyncClient, ann: Member) -> None:
@@ -161,9 +164,10 @@ async def test_a_file_that_was_not_chosen_changes_nothing(client: httpx.AsyncCli
     assert (answer.status_code, answer.json()) == (200, before)
 
 
-@pytest.mark.parametrize("name", ["..%2f..%2f.env", "%2e%2e/settings.py", "a.png", "%00", "0" * 32 + ".png", ""])
-async def test_nothing_but_images_is_served(client: httpx.AsyncClient, name: str) -> None:
-    assert (await client.get(f"/media/{name}")).status_code == 404
+async def test_nothing_but_images_is_served(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
+    for name in ["..%2f..%2f.env", "%2e%2e/settings.py", "a.png", "%00", "0" * 32 + ".png", ""]:
+        with subtests.test(msg=f"{name!r:.60}"):
+            assert (await client.get(f"/media/{name}")).status_code == 404
 
 
 async def test_both_media_types_are_described(client: httpx.AsyncClient) -> None:

@@ -224,9 +224,10 @@ async def test_what_is_not_for_the_public_is_left_out(document: Document, client
     assert (await client.get("/api/v1/health/live")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/", "/docs/swagger", "/docs/redoc", "/docs/scalar"])
-async def test_the_pages_for_people_answer(client: httpx.AsyncClient, path: str) -> None:
-    page = await client.get(path)
-    assert page.status_code == 200
-    assert page.headers["Content-Type"].startswith("text/html")
-    assert "Wallet API" in page.text
+async def test_the_pages_for_people_answer(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
+    for path in ["/docs", "/docs/", "/docs/swagger", "/docs/redoc", "/docs/scalar"]:
+        with subtests.test(msg=f"{path!r:.60}"):
+            page = await client.get(path)
+            assert page.status_code == 200
+            assert page.headers["Content-Type"].startswith("text/html")
+            assert "Wallet API" in page.text

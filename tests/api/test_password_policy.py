@@ -24,17 +24,20 @@ async def hash_of(ann: Member) -> str:
     return kept
 
 
-@pytest.mark.parametrize("password", EASY)
-async def test_what_is_tried_first_is_no_password(client: httpx.AsyncClient, ann: Member, password: str) -> None:
-    for answer, field in (
-        (await client.post("/users/create/", json=ANN | {"password": password}), "password"),
-        (await start_password(client, ann, password), "new_password"),
-    ):
-        assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
-        (error,) = answer.json()["errors"]
-        assert error["field"] == field
-        assert "Choose" in error["message"]
-    assert await Message.count().where(Message.event.like("%_code:%")) == 1  # of Ann's own registration
+async def test_what_is_tried_first_is_no_password(
+    subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member
+) -> None:
+    for password in EASY:
+        with subtests.test(msg=f"{password!r:.60}"):
+            for answer, field in (
+                (await client.post("/users/create/", json=ANN | {"password": password}), "password"),
+                (await start_password(client, ann, password), "new_password"),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+                (error,) = answer.json()["errors"]
+                assert error["field"] == field
+                assert "Choose" in error["message"]
+            assert await Message.count().where(Message.event.like("%_code:%")) == 1  # of Ann's own registration
 
 
 async def test_whoever_has_such_a_password_still_signs_in(client: httpx.AsyncClient, ann: Member) -> None:

@@ -39,11 +39,12 @@ async def test_an_unknown_phone_and_a_wrong_password_are_answered_alike(client: 
     assert known.json() == unknown.json()
 
 
-@pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "bearer ", "Token abc"])
-async def test_without_a_bearer_token_nobody_is_signed_in(client: httpx.AsyncClient, authorization: str) -> None:
-    status, code = bearer_refusal(await profile(client, authorization))
-    assert (status, code) in {(401, "not_authenticated"), (401, "token_invalid")}
-    assert bearer_refusal(await client.get("/users/")) == (401, "not_authenticated")
+async def test_without_a_bearer_token_nobody_is_signed_in(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
+    for authorization in ["", "Basic YTpi", "Bearer", "bearer ", "Token abc"]:
+        with subtests.test(msg=f"{authorization!r:.60}"):
+            status, code = bearer_refusal(await profile(client, authorization))
+            assert (status, code) in {(401, "not_authenticated"), (401, "token_invalid")}
+            assert bearer_refusal(await client.get("/users/")) == (401, "not_authenticated")
 
 
 async def test_only_our_own_access_tokens_are_let_in(

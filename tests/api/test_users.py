@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 
 import httpx
@@ -146,9 +147,8 @@ async def test_confirming_again_after_a_commit_in_doubt_makes_no_second_user(
     assert await Message.count().where(Message.template == "welcome") == 1
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+async def test_what_is_not_valid_names_its_field(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
+    for field, value in [
         ("email", "not an address"),
         ("email", "ann@localhost"),
         ("email", "a\u0000nn@example.com"),
@@ -161,24 +161,32 @@ async def test_confirming_again_after_a_commit_in_doubt_makes_no_second_user(
         ("password", "x" * 129),
         ("password", "correct\u0000horse"),
         ("password", ["correct horse battery staple"]),
-    ],
-)
-async def test_what_is_not_valid_names_its_field(client: httpx.AsyncClient, field: str, value: Any) -> None:
-    answer = await client.post("/users/create/", json=ANN | {field: value})
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    ]:
+        with subtests.test(msg=f"{field!r:.60} {value!r:.60}"):
+            answer = await client.post("/users/create/", json=ANN | {field: value})
+            assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+            assert answer.headers["content-type"].startswith("application/problem+json")
+            assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"email": "\\ud800@example.com"}', b"[" * 60_000, b'{"email": 1e999}'],
-)
-@pytest.mark.parametrize("path", ["create", "verify", "token/create", "token/refresh"])
-async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, path: str, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    answer = await client.post(f"/users/{path}/", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+async def test_bodies_that_are_no_json_are_refused(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
+    for body, path in product(
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            b'{"email": "\\ud800@example.com"}',
+            b"[" * 60_000,
+            b'{"email": 1e999}',
+        ],
+        ["create", "verify", "token/create", "token/refresh"],
+    ):
+        with subtests.test(msg=f"{body!r:.60} {path!r:.60}"):
+            headers = {"content-type": "application/json"}
+            answer = await client.post(f"/users/{path}/", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
 
 
 async def test_a_changed_password_signs_everyone_out(client: httpx.AsyncClient, ann: Member, code_of: CodeOf) -> None:
@@ -223,12 +231,13 @@ async def test_names_change_and_the_rest_stays(client: httpx.AsyncClient, ann: M
     assert (await client.get("/users/", headers=ann.headers)).json() == expected
 
 
-@pytest.mark.parametrize("name", ["x" * 151, "a\u0000b", "line\n", "a\u0085b", None, 5])
 async def test_names_without_control_characters_and_not_too_long(
-    client: httpx.AsyncClient, ann: Member, name: Any
+    subtests: pytest.Subtests, client: httpx.AsyncClient, ann: Member
 ) -> None:
-    answer = await client.patch("/users/update/", json={"first_name": name}, headers=ann.headers)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "first_name")
+    for name in ["x" * 151, "a\u0000b", "line\n", "a\u0085b", None, 5]:
+        with subtests.test(msg=f"{name!r:.60}"):
+            answer = await client.patch("/users/update/", json={"first_name": name}, headers=ann.headers)
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "first_name")
 
 
 async def test_names_may_not_be_as_large_as_an_image(client: httpx.AsyncClient, ann: Member) -> None:

@@ -138,17 +138,18 @@ async def wallets_of(person: Person) -> list[dict[str, Any]]:
     return wallets
 
 
-@pytest.mark.parametrize(
-    ("active", "frozen", "status"),
-    [(True, False, "ACTIVE"), (False, False, "BLOCKED"), (True, True, "FROZEN"), (False, True, "FROZEN")],
-)
-async def test_the_owner_sees_what_holds_a_wallet_up(
-    client: httpx.AsyncClient, active: bool, frozen: bool, status: str
-) -> None:
+async def test_the_owner_sees_what_holds_a_wallet_up(subtests: pytest.Subtests, client: httpx.AsyncClient) -> None:
     alice = await register(client)
     wallet = await alice.open_wallet()
-    change: dict[Any, Any] = {Wallet.is_active: active, Wallet.frozen_at: datetime.now(UTC) if frozen else None}
-    await Wallet.update(change).where(Wallet.id == wallet.id)
-    profile = (await alice.request("GET", "/users/")).json()
-    for shown in (await wallet.shown(), *await wallets_of(alice), *profile["wallets"]):
-        assert (shown["status"], shown["is_active"]) == (status, status == "ACTIVE")
+    for active, frozen, status in [
+        (True, False, "ACTIVE"),
+        (False, False, "BLOCKED"),
+        (True, True, "FROZEN"),
+        (False, True, "FROZEN"),
+    ]:
+        with subtests.test(msg=f"{active=} {frozen=}"):
+            change: dict[Any, Any] = {Wallet.is_active: active, Wallet.frozen_at: datetime.now(UTC) if frozen else None}
+            await Wallet.update(change).where(Wallet.id == wallet.id)
+            profile = (await alice.request("GET", "/users/")).json()
+            for shown in (await wallet.shown(), *await wallets_of(alice), *profile["wallets"]):
+                assert (shown["status"], shown["is_active"]) == (status, status == "ACTIVE")

@@ -52,9 +52,10 @@ def test_every_command_refuses_an_old_redis(command: tuple[str, ...], database_u
     assert f"too old: use {REDIS_MIN[0]}.{REDIS_MIN[1]} or newer" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    ("part", "named"),
-    [
+async def test_a_parameter_of_database_url_that_cant_be_right_is_named(
+    subtests: pytest.Subtests, database_url: str
+) -> None:
+    for part, named in [
         ("?sslmode=requre", "sslmode"),
         ("?sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
         ("?sslmode=require&sslcert=/no/such/file", "sslcert"),
@@ -67,14 +68,11 @@ def test_every_command_refuses_an_old_redis(command: tuple[str, ...], database_u
         ("?max_connections=7", "max_connections"),
         ("?port=54x", "port"),
         ("?port=70000", "port"),
-    ],
-)
-async def test_a_parameter_of_database_url_that_cant_be_right_is_named(
-    database_url: str, part: str, named: str
-) -> None:
-    with pytest.raises(Unsuitable, match=named) as refused:
-        await check_postgres(database_url + part, GIVE_UP_SECONDS)
-    assert_one_sentence(str(refused.value))
+    ]:
+        with subtests.test(msg=f"{part!r:.60}"):
+            with pytest.raises(Unsuitable, match=named) as refused:
+                await check_postgres(database_url + part, GIVE_UP_SECONDS)
+            assert_one_sentence(str(refused.value))
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def test_a_hundred_that_never_finish_hold_nobody_up_and_are_gone(api: RealServer
     assert httpx.get(f"{api.url}/health/live", timeout=GIVE_UP_SECONDS).status_code == 200
 
 
-@pytest.mark.parametrize("first", [HEAD, HEAD + b"Content-Length: 60000\r\n\r\n"], ids=["head", "body"])
-def test_who_lets_drip_byte_after_byte_is_cut(api: RealServer, first: bytes) -> None:
-    with closing(connect(api, first)) as connection:
+def drip_until_cut(connection: socket.socket) -> None:
+    """Send byte after byte, until nobody takes them any more."""
+    with suppress(ConnectionResetError, BrokenPipeError):
         connection.settimeout(0.05)
         for _ in range(GIVE_UP_SECONDS * 20):
             try:
@@ -90,9 +90,13 @@ def test_who_lets_drip_byte_after_byte_is_cut(api: RealServer, first: bytes) -> 
                     return
             except TimeoutError:
                 continue
-            except (ConnectionResetError, BrokenPipeError):
-                return
-    raise AssertionError("it is still connected")
+        raise AssertionError("it is still connected")
+
+
+def test_who_lets_drip_byte_after_byte_is_cut(subtests: pytest.Subtests, api: RealServer) -> None:
+    for name, first in {"head": HEAD, "body": HEAD + b"Content-Length: 60000\r\n\r\n"}.items():
+        with subtests.test(msg=name), closing(connect(api, first)) as connection:
+            drip_until_cut(connection)
 
 
 def test_a_body_that_keeps_coming_may_take_longer(api: RealServer) -> None:
@@ -129,24 +133,26 @@ def test_there_are_so_many_connections_and_no_more(api: RealServer) -> None:
     assert httpx.get(f"{api.url}/health/live", timeout=GIVE_UP_SECONDS).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"X: " + b"x" * 1_000_000,
-        b"".join(b"X-%d: x\r\n" % number for number in range(10_000)),
-        b"".join(b"X-%d: x\r\n" % number for number in range(101)) + b"\r\n",
-        b"X: " + b"x" * 33_000 + b"\r\n\r\n",
-    ],
-    ids=["endless", "many", "a few too many", "a little too large"],
-)
-def test_a_head_that_is_too_large_is_refused(patient_api: RealServer, head: bytes) -> None:
-    with closing(connect(patient_api)) as connection:
+def said_to(api: RealServer, head: bytes) -> bytes:
+    """What the server says to this head until it hangs up; nothing, where it does so while there is more to send."""
+    with closing(connect(api)) as connection:
         try:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: wallet.test\r\n" + head)
         except (ConnectionResetError, BrokenPipeError):
-            return
-        said = said_until_closed(connection)
-        assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
+            return b""
+        return said_until_closed(connection)
+
+
+def test_a_head_that_is_too_large_is_refused(subtests: pytest.Subtests, patient_api: RealServer) -> None:
+    for name, head in {
+        "endless": b"X: " + b"x" * 1_000_000,
+        "many": b"".join(b"X-%d: x\r\n" % number for number in range(10_000)),
+        "a few too many": b"".join(b"X-%d: x\r\n" % number for number in range(101)) + b"\r\n",
+        "a little too large": b"X: " + b"x" * 33_000 + b"\r\n\r\n",
+    }.items():
+        with subtests.test(msg=name):
+            said = said_to(patient_api, head)
+            assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
     with closing(connect(patient_api, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 30_000 + b"\r\n\r\n")) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
 
