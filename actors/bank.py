@@ -60,6 +60,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     numbers_max: AtLeastOne = 200_000
     """Most wallet numbers whose ids a process remembers."""
 
+    @property
+    def connections(self) -> int:
+        """To the database, at most: those of the lanes, and of who waits beside them."""
+        return self.lanes + _BESIDE_MAX
+
 
 class _Needed(Struct, frozen=True):
     """Wallets that orders need: those queued for, the acting one first, and those found by their rows alone."""

@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> Litestar:
             stack.callback(staff_threads.close)
             stack.callback(images.close)
             await images.open()
-            await stack.enter_async_context(connection_pool(settings.pool))
+            await stack.enter_async_context(connection_pool(settings.pool, reserved=settings.bank.connections + 1))
             await stack.enter_async_context(revocations.running())
             await stack.enter_async_context(banking.running())
             await stack.enter_async_context(health_checks.running())

@@ -26,10 +26,9 @@ from asyncpg.exceptions import (
     TransactionTimeoutError,
 )
 from msgspec import Struct
-from piccolo.engine.postgres import PostgresEngine
 
 from db import trouble
-from piccolo_conf import DB
+from piccolo_conf import DB, Engine
 
 # What the driver raises when the database can't be reached, does not answer in time, or is there and can't serve: by
 # whole classes of SQLSTATE, so that what nobody has thought of is among them.
@@ -88,7 +87,7 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
 
 
 class Pool(Struct, frozen=True, kw_only=True):
-    """The database connections of one process, and its timeouts."""
+    """The database connections of one process, but those reserved for payments, and the timeouts of all."""
 
     min_size: int = 2
     max_size: int = 10
@@ -98,28 +97,34 @@ class Pool(Struct, frozen=True, kw_only=True):
     """How long a statement waits for a lock on a table or row, or for another transaction that writes the same id."""
 
 
-def engine() -> PostgresEngine:
+def engine() -> Engine:
     """The engine of `piccolo_conf.py`."""
     return DB
 
 
 @asynccontextmanager
-async def connection_pool(pool: Pool) -> AsyncIterator[None]:
-    """Open the pool for as long as the block runs."""
-    await DB.start_connection_pool(
-        min_size=pool.min_size,
-        max_size=pool.max_size,
-        timeout=pool.connect_timeout_seconds,
-        command_timeout=pool.statement_timeout_seconds,
-        reset=_nothing_to_reset,
-        connection_class=Session,
-        connect=_connect,
-        init=_for_sessions_of(pool),
-        server_settings={"application_name": "wallet", "timezone": "UTC"},
-    )
+async def connection_pool(pool: Pool, *, reserved: int = 4) -> AsyncIterator[None]:
+    """
+    Open the pool for as long as the block runs, and beside it so many connections for payments alone.
+
+    Whoever asks for anything else may have to wait for a row or a table that somebody has locked, each with a
+    connection. However many they are, payments don't wait for them.
+    """
+    options: dict[str, Any] = {
+        "timeout": pool.connect_timeout_seconds,
+        "command_timeout": pool.statement_timeout_seconds,
+        "reset": _nothing_to_reset,
+        "connection_class": Session,
+        "connect": _connect,
+        "init": _for_sessions_of(pool),
+        "server_settings": {"application_name": "wallet", "timezone": "UTC"},
+    }
+    await DB.start_connection_pool(min_size=pool.min_size, max_size=pool.max_size, **options)
     try:
-        yield
+        async with asyncpg.create_pool(**DB.config, min_size=1, max_size=reserved, **options) as DB.reserved:
+            yield
     finally:
+        DB.reserved = None
         await DB.close_connection_pool()
 
 
@@ -150,8 +155,9 @@ def _for_sessions_of(pool: Pool) -> Callable[[asyncpg.Connection], Awaitable[Non
 
 async def renew_connections() -> None:
     """Have every connection of the pool replaced before it is used again: its session is not what it should be."""
-    if DB.pool:
-        await DB.pool.expire_connections()
+    for pool in (DB.pool, DB.reserved):
+        if pool:
+            await pool.expire_connections()
 
 
 async def _refused(error: BaseException) -> None:

@@ -42,19 +42,20 @@ class NothingToKeep(Exception):
 
 class Begun:
     """
-    A transaction whose BEGIN is on its way while its caller does something else, for one `transaction`.
+    A transaction, on a reserved connection, whose BEGIN is on its way while its caller does something else, for one
+    `transaction`.
 
     It must be ended, whether it was used or not: it has a slot of the pool.
     """
 
     def __init__(self) -> None:
-        self._current, beginning = _begin()
+        self._current, beginning = _begin(reserved=True)
         self._beginning: asyncio.Task[Any] | None = asyncio.create_task(beginning, context=Context())
 
     def use(self) -> tuple[PostgresTransaction, Awaitable[Any]]:
         """The transaction, and what is to be awaited first. Whoever comes later gets another one, begun then."""
         if not self._beginning:
-            return _begin()
+            return _begin(reserved=True)
         beginning, self._beginning = self._beginning, None
         return self._current, beginning
 
@@ -78,12 +79,15 @@ class Begun:
 async def transaction(
     *,
     begun: Begun | None = None,
+    reserved: bool = False,
     begin_seconds: float | None = None,
     committing: AbstractContextManager[None] | None = None,
 ) -> AsyncIterator[None]:
     """
     Run the block in a Piccolo transaction; commit at its end, within `committing`; roll back on an exception, of which
     `NothingToKeep` goes no further.
+
+    It has one of the connections that are `reserved` for payments, or one that everybody shares.
 
     BEGIN may take `begin_seconds`, with the wait for a connection: as long as the pool allows, where none are given.
 
@@ -98,7 +102,7 @@ async def transaction(
         TimeoutError: BEGIN was not answered in time.
         TransactionError: a transaction is open already in this task.
     """
-    current, beginning = begun.use() if begun else _begin()
+    current, beginning = begun.use() if begun else _begin(reserved=reserved)
     silent = False
     try:
         try:
@@ -147,7 +151,7 @@ async def _give_back(current: PostgresTransaction, *, hang_up: bool) -> None:
     connection = getattr(current, "connection", None)  # none where it could not be had
     if not connection:
         return
-    pool = engine().pool
+    pool = _pool(current)
     # The pool throws a broken connection away; that must not stand in the place of how the transaction has ended.
     with suppress(*UNAVAILABLE):
         if hang_up:
@@ -155,8 +159,19 @@ async def _give_back(current: PostgresTransaction, *, hang_up: bool) -> None:
         await (pool.release(connection) if pool else connection.close())
 
 
-def _begin() -> tuple[PostgresTransaction, Coroutine[Any, Any, Any]]:
-    current = engine().transaction(allow_nested=False)
+class _Reserved(PostgresTransaction):
+    async def get_connection(self) -> Any:
+        pool = _pool(self)
+        return await (pool.acquire() if pool else engine().get_new_connection())
+
+
+def _pool(current: PostgresTransaction) -> Any:
+    return (engine().reserved if isinstance(current, _Reserved) else None) or engine().pool
+
+
+def _begin(*, reserved: bool) -> tuple[PostgresTransaction, Coroutine[Any, Any, Any]]:
+    kind = _Reserved if reserved else PostgresTransaction
+    current = kind(engine(), allow_nested=False)
     return current, current.__aenter__()
 
 

@@ -151,7 +151,7 @@ async def _enter_when_possible(stack: AsyncExitStack, settings: WorkerSettings) 
     while True:
         try:
             await check_postgres(settings.database_url, settings.pool.connect_timeout_seconds)
-            await stack.enter_async_context(connection_pool(settings.pool))
+            await stack.enter_async_context(connection_pool(settings.pool, reserved=settings.bank.connections))
         except UNAVAILABLE as error:
             _log.warning("The worker waits for PostgreSQL (%s).", type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)

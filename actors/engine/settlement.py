@@ -153,7 +153,9 @@ async def _attempt(
     """
     tried: list[Mail] = []
     try:
-        async with transaction(begun=begun, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)):
+        async with transaction(
+            begun=begun, reserved=True, begin_seconds=_BEGIN_SECONDS, committing=Stage("commit", mails)
+        ):
             async with asyncio.timeout(_BATCH_SECONDS):
                 with Stage("load", mails):
                     loaded = await _lock(mails, wait_for)

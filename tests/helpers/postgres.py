@@ -1,13 +1,15 @@
 """The database of a test: audited, watched, held up, poisoned."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
 from db.audit import audit
+from db.engine import engine
 from tests.helpers.purses import Purse
-from tests.helpers.waiting import until
+from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
 
 async def assert_audit() -> None:
@@ -24,6 +26,15 @@ async def connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+async def take_every_slot() -> None:
+    """Have every connection that the pools of this process allow, all at once: none is lost."""
+    async with asyncio.timeout(GIVE_UP_SECONDS), AsyncExitStack() as taken:
+        for pool in (engine().pool, engine().reserved):
+            assert pool
+            for _ in range(pool.get_max_size()):
+                await taken.enter_async_context(pool.acquire())
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -23,7 +22,7 @@ from app.proof.cable import Cable, Fault, cable
 from db.engine import Pool, connection_pool, engine
 from db.tables import Entry, StaffAction, Transaction
 from tests.helpers.banks import answers, banks, codes, performed, receipts
-from tests.helpers.postgres import assert_audit, connected, poison_amount
+from tests.helpers.postgres import assert_audit, connected, poison_amount, take_every_slot
 from tests.helpers.purses import Purse, purse, purses, reversal
 from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
@@ -39,17 +38,9 @@ async def line(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatc
         engine().config["dsn"] = between.url
         async with connection_pool(POOL):
             yield between
-            await assert_every_slot_is_there()
+            await take_every_slot()
             await assert_audit()
         engine().config["dsn"] = database_url
-
-
-async def assert_every_slot_is_there() -> None:
-    pool = engine().pool
-    assert pool
-    async with asyncio.timeout(GIVE_UP_SECONDS), AsyncExitStack() as taken:
-        for _ in range(POOL.max_size):
-            await taken.enter_async_context(pool.acquire())
 
 
 def some_orders(chance: Random, circle: list[Purse], round: int) -> list[Order]:
@@ -248,7 +239,7 @@ async def test_an_answer_that_never_comes_is_looked_up_too(
                 came_to = await performed(bank, [alice.send("1.00", bob), alice.withdraw("1.00")])
                 assert len(receipts(came_to)) == 2
             assert (await alice.balance(), await bob.balance()) == ("94.00", "103.00")
-            await assert_every_slot_is_there()
+            await take_every_slot()
             await assert_audit()
         engine().config["dsn"] = database_url
 

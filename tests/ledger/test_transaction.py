@@ -13,7 +13,7 @@ from db.engine import UNAVAILABLE, Pool, connection_pool, engine
 from db.tables import Wallet
 from db.transaction import Begun, run, transaction
 from tests.helpers.banks import banks, performed, receipts
-from tests.helpers.postgres import connected
+from tests.helpers.postgres import connected, take_every_slot
 from tests.helpers.purses import purse, purses
 from tests.helpers.waiting import GIVE_UP_SECONDS, until
 
@@ -23,13 +23,9 @@ _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database(
 
 async def assert_all_slots_are_free(database_url: str) -> None:
     """As many as there are can be had at once, and no transaction was left open."""
-    async with asyncio.timeout(GIVE_UP_SECONDS), connected(database_url) as connection:
-        pool = engine().pool
-        assert pool
-        held = [await pool.acquire() for _ in range(_SLOTS)]
+    async with connected(database_url) as connection:
+        await take_every_slot()
         assert await connection.fetchval(_OPEN) == 0
-        for each in held:
-            await pool.release(each)
 
 
 async def test_a_begun_transaction_is_used_once_and_those_after_it_are_begun_anew(database_url: str) -> None:
@@ -97,7 +93,7 @@ async def test_a_begun_transaction_that_is_not_needed_does_not_wait_for_a_server
     database_url: str, silent_from: str
 ) -> None:
     async with connection_pool(Pool(min_size=1, max_size=_SLOTS, statement_timeout_seconds=300)):
-        async with transaction():
+        async with transaction(reserved=True):
             (row,) = await run("SELECT pg_backend_pid() AS pid")
         begun = Begun()
         if silent_from == "the end":

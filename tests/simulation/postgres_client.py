@@ -222,6 +222,7 @@ class Engine:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.reserved = None
         self.current_transaction = _current
         self.doubts: list[float] = []  # when a COMMIT was not answered
 
