@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> Litestar:
     revocations = Revocations(tokens)
     media_folder = Path(settings.media_folder)
     images = Images(media_folder, public_url=settings.public_url)
-    health_checks = HealthChecks(redis, banking.board, images.trouble)
+    health_checks = HealthChecks(redis, banking.bank.locks, banking.board, images.trouble)
     profiles = Profiles(images)
     passwords = Passwords()
     codes = Codes(redis, settings.secret, others=settings.other_secrets)

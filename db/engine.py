@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -9,12 +10,14 @@ from asyncpg.exceptions import (
     ConfigFileError,
     DiskFullError,
     IdleInTransactionSessionTimeoutError,
+    InsufficientPrivilegeError,
     InsufficientResourcesError,
     InterfaceError,
     InternalClientError,
     InvalidAuthorizationSpecificationError,
     InvalidCachedStatementError,
     InvalidCatalogNameError,
+    InvalidSchemaNameError,
     ObjectNotInPrerequisiteStateError,
     OperatorInterventionError,
     OutOfMemoryError,
@@ -24,6 +27,7 @@ from asyncpg.exceptions import (
     ReadOnlySQLTransactionError,
     TransactionRollbackError,
     TransactionTimeoutError,
+    UndefinedTableError,
 )
 from msgspec import Struct
 
@@ -44,6 +48,9 @@ UNAVAILABLE = (
     TransactionTimeoutError,  # 25P04
     InvalidAuthorizationSpecificationError,  # 28
     InvalidCatalogNameError,  # 3D
+    InvalidSchemaNameError,  # 3F
+    InsufficientPrivilegeError,  # 42501: restored by somebody else
+    UndefinedTableError,  # 42P01: restored without tables, or elsewhere than the search_path says
     TransactionRollbackError,  # 40
     InsufficientResourcesError,  # 53: disk, memory, connections
     ObjectNotInPrerequisiteStateError,  # 55: a lock that can't be had, connections that are not allowed
@@ -59,8 +66,14 @@ SPOILT = (
     DiskFullError,
     OutOfMemoryError,
     PostgresSystemError,
+    InvalidSchemaNameError,
+    UndefinedTableError,
 )
 
+
+# While a server goes on saying so, new sessions would be no better: they are not logged in for each question anew.
+_RENEW_SECONDS = 1.0
+_renewed_at = -_RENEW_SECONDS
 
 # What a statement is told of a database that won't serve the next one either.
 _UNFIT = (InsufficientResourcesError, *SPOILT)
@@ -161,14 +174,18 @@ async def renew_connections() -> None:
 
 
 async def _refused(error: BaseException) -> None:
+    global _renewed_at
     trouble.remember(error)
-    if isinstance(error, SPOILT):
+    if isinstance(error, SPOILT) and monotonic() - _renewed_at > _RENEW_SECONDS:
+        _renewed_at = monotonic()
         await renew_connections()
 
 
 async def _connect(*args: Any, **kwargs: Any) -> Any:
     try:
         return await asyncpg.connect(*args, **kwargs)
+    except InsufficientPrivilegeError as error:
+        raise trouble.NotLetIn(str(error)) from error
     except UNAVAILABLE:
         raise
     except PostgresError as error:

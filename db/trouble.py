@@ -5,9 +5,11 @@ from time import monotonic
 from asyncpg.exceptions import (
     CannotConnectNowError,
     DiskFullError,
+    InsufficientPrivilegeError,
     InsufficientResourcesError,
     InvalidAuthorizationSpecificationError,
     InvalidCatalogNameError,
+    InvalidSchemaNameError,
     LockNotAvailableError,
     ObjectNotInPrerequisiteStateError,
     OutOfMemoryError,
@@ -16,6 +18,7 @@ from asyncpg.exceptions import (
     ReadOnlySQLTransactionError,
     TooManyConnectionsError,
     TransactionRollbackError,
+    UndefinedTableError,
 )
 
 # A full disk refuses the write that needs a new page, and no question tells which one that will be. So what a write has
@@ -34,6 +37,9 @@ _WORDS: list[tuple[type[Exception], str]] = [
     (PostgresSystemError, "It can't read or write its files."),
     (InvalidAuthorizationSpecificationError, "It refuses our login."),
     (InvalidCatalogNameError, "It has no database of this name."),
+    (UndefinedTableError, "It lacks our tables: run `wallet migrate`, or look at its search_path."),
+    (InvalidSchemaNameError, "It lacks our tables: run `wallet migrate`, or look at its search_path."),
+    (InsufficientPrivilegeError, "It does not let us use our tables: look at who owns them."),
     (LockNotAvailableError, "Somebody else has locked what is needed."),
     (ObjectNotInPrerequisiteStateError, "It allows no connections to this database."),
     (TransactionRollbackError, "It rolls transactions back."),

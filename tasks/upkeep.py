@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import msgspec
+from asyncpg.exceptions import LockNotAvailableError
 from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
@@ -47,22 +49,40 @@ async def clean_up(media_folder: Path) -> dict[str, int]:
     """
     Delete, in batches, old idempotency keys, tokens, messages, staff's sessions, audit results, and images of nobody's.
 
-    How many of each. A table whose rows are needed by no promise any more is here; the ledger never is. While the
-    database's clock is in doubt (`tasks/clock.py`) nothing is old. It is looked at once: it may jump meanwhile.
+    How many of each. A table whose rows are needed by no promise any more is here; the ledger never is. A row that
+    somebody has locked stays for another night. While the database's clock is in doubt (`tasks/clock.py`) nothing is
+    old. It is looked at once: it may jump meanwhile.
+
+    Raises:
+        LockNotAvailableError: somebody has locked a table; the others have been cleaned up.
     """
     now = await look()
     if now is None:
         _log.warning("Nothing is deleted: PostgreSQL's clock has jumped within the last days.")
         return {"clock_in_doubt": 1}
-    gone = {name: await _forget(name, table, condition, now) for name, (table, condition) in _FORGOTTEN.items()}
-    return gone | {"audit_result": await forget_results(), "image": await forget_images(media_folder, now)}
+    works: dict[str, Callable[[], Awaitable[int]]] = {
+        **{name: partial(_forget, name, *what, now) for name, what in _FORGOTTEN.items()},
+        "audit_result": forget_results,
+        "image": partial(forget_images, media_folder, now),
+    }
+    gone: dict[str, int] = {}
+    locked: LockNotAvailableError | None = None
+    for name, work in works.items():
+        try:
+            gone[name] = await work()
+        except LockNotAvailableError as error:
+            _log.warning("What is old of %s stays for another night: somebody has locked its table.", name)
+            locked = error
+    if locked:
+        raise locked
+    return gone
 
 
 async def _forget(name: str, table: type[Table], condition: str, now: datetime) -> int:
     # By address: the rows of a batch are found once, and the batch needs no order and no index of its own.
     statement = (
         f"WITH gone AS (DELETE FROM {name} WHERE ctid = ANY (ARRAY("  # noqa: S608 both are constants above
-        f"SELECT ctid FROM {name} WHERE {condition} LIMIT {{}})) AND {condition} RETURNING 1)"
+        f"SELECT ctid FROM {name} WHERE {condition} LIMIT {{}} FOR UPDATE SKIP LOCKED)) AND {condition} RETURNING 1)"
         " SELECT count(*) AS gone FROM gone"
     )
     total = 0

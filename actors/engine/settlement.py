@@ -36,7 +36,7 @@ from actors.refusals import DatabaseUnavailable, OutcomeUnknown, Refusal, TooLat
 from actors.rules.apply import apply
 from actors.rules.book import Book
 from actors.rules.bulk import apply_all
-from db import ledger
+from db import ledger, trouble
 from db.engine import UNAVAILABLE
 from db.ledger import Loaded
 from db.transaction import Begun, CommitInDoubt, NothingToKeep, transaction
@@ -125,6 +125,7 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
             if unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, _SILENCE):
                 mails = _refuse_certain(mails, error)
             if isinstance(error, _SILENCE) and not _of_one_row(error):
+                trouble.remember(error)
                 on_silence()
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error

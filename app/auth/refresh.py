@@ -27,6 +27,7 @@ from uuid import UUID, uuid4
 from msgspec import Struct
 
 from app.auth.tokens import REFRESH, Claims, TokenExpired, TokenInvalid, Tokens
+from app.auth.turns import turn_of
 from db.tables import RefreshToken, User
 from db.transaction import run, transaction
 
@@ -59,7 +60,7 @@ class Device(Struct, frozen=True, kw_only=True):
 
 async def begin(tokens: Tokens, user_id: UUID, *, password_hash: str, device: Device) -> TokenPair | None:
     """The first pair of a new session; None where the password that was checked counts no more, or they are blocked."""
-    async with transaction():
+    async with turn_of(user_id), transaction():
         if await lock_user(user_id) != password_hash:
             return None
         return await _issue(tokens, user_id, family=uuid4(), signed_in_at=None, device=device)
@@ -75,7 +76,7 @@ async def rotate(tokens: Tokens, refresh: str) -> TokenPair:
             revoked now.
     """
     claims = tokens.read(refresh, REFRESH)
-    async with transaction():
+    async with turn_of(claims.user_id), transaction():
         # The refusal is returned, not raised: raising would undo the revocation.
         answer, revoked = await _rotate_locked(tokens, claims, refresh)
     tokens.revoke(revoked)
@@ -90,7 +91,7 @@ async def sign_out(tokens: Tokens, refresh: str) -> None:
         claims = tokens.read(refresh, REFRESH, expired_too=True)
     except TokenInvalid:
         return
-    async with transaction():
+    async with turn_of(claims.user_id), transaction():
         await lock_user(claims.user_id)
         row = await _row(claims, refresh)
         revoked = await revoke(claims.user_id, row["family"]) if row else []

@@ -10,6 +10,7 @@ from actors.refusals import Refusal
 from app.auth import refresh
 from app.auth.refresh import Device
 from app.auth.tokens import Caller, Tokens
+from app.auth.turns import turn_of
 from db.tables import RefreshToken
 from db.transaction import transaction
 
@@ -72,7 +73,7 @@ class Sessions:
         Raises:
             SessionNotFound: it is not the caller's, or has ended.
         """
-        async with transaction():
+        async with turn_of(caller.user_id), transaction():
             await refresh.lock_user(caller.user_id)
             ended = await refresh.revoke(caller.user_id, session_id)
         if not ended:
@@ -81,7 +82,7 @@ class Sessions:
 
     async def end_others(self, caller: Caller) -> None:
         """End every session but the present one."""
-        async with transaction():
+        async with turn_of(caller.user_id), transaction():
             await refresh.lock_user(caller.user_id)
             ended = await refresh.revoke_all(caller.user_id, but=caller.session_id)
         self._tokens.revoke(ended)

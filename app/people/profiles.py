@@ -11,6 +11,7 @@ from piccolo.columns import Column
 
 from actors.refusals import DatabaseUnavailable
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, signed_in
+from app.auth.turns import turn_of
 from app.http.controller import OrderedController
 from app.http.problems import problems
 from app.people.fields import ANY_BODY, YOUR_PROFILE
@@ -89,7 +90,7 @@ class Profiles:
 
     async def _change(self, user_id: UUID, columns: dict[Column | str, Any]) -> tuple[str | None, UserView]:
         """The image before, and the person after."""
-        async with transaction():
+        async with turn_of(user_id), transaction():
             # Locked, so that of two uploads at once the second removes what the first stored.
             rows = await User.raw(
                 'SELECT profile_image FROM "user" WHERE id = {} AND erased_at IS NULL FOR NO KEY UPDATE', user_id

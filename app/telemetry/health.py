@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from asyncpg.exceptions import ReadOnlySQLTransactionError
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -18,13 +17,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from actors.engine.background import in_background
+from actors.engine.locks import Locks
 from actors.engine.redis_client import PROBE_KEY, PROBE_KEY_SECONDS, redis_fault
 from actors.engine.seldom import Seldom
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC
-from db import trouble
+from db import ledger, trouble
 from db.clocks import CLOCKS_DIFFER
-from db.engine import UNAVAILABLE, engine, renew_connections
+from db.engine import UNAVAILABLE
+from db.transaction import NothingToKeep, transaction
 from tasks.fees import overdue
 from tasks.heartbeat import ALIVE, heartbeat_age
 from tasks.rates.board import RateBoard
@@ -34,9 +35,6 @@ PROBE_SECONDS = 2.0
 CHECK_SECONDS = 5.0
 # So many checks at once, each with its questions to PostgreSQL and Redis. Whoever asks beyond that shares the last one.
 RUNS_MAX = 8
-
-# As cheap as `SELECT 1`, which a standby answers too, and a session that was opened before a server became one.
-_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean AS read_only"
 
 _DOWN = "The database is down or this process is stopping: send requests to another process."
 
@@ -77,13 +75,17 @@ class Observation(Struct, frozen=True, kw_only=True):
 class HealthChecks:
     """Checks every part now and then, and whenever somebody asks."""
 
-    def __init__(self, redis: Redis, board: RateBoard, media_trouble: Callable[[], Awaitable[str | None]]) -> None:
+    def __init__(
+        self, redis: Redis, locks: Locks, board: RateBoard, media_trouble: Callable[[], Awaitable[str | None]]
+    ) -> None:
         self._redis = redis
+        self._locks = locks
         self.board = board
         self._media_trouble = media_trouble
         self._checks: dict[str, Check] = {}
         self._stopping_since: datetime | None = None
         self._runs: list[asyncio.Task[Readiness]] = []
+        self._asking_database = asyncio.Lock()  # with one of the connections that payments need
 
     def say_stopping(self) -> None:
         """From now on this process counts as down: whoever asks should send people elsewhere."""
@@ -105,7 +107,7 @@ class HealthChecks:
 
     async def _run(self) -> Readiness:
         database, redis, worker, fees, media = await asyncio.gather(
-            _database(), self._redis_writes(), self._worker(), _fees(), self._media()
+            self._database(), self._redis_writes(), self._worker(), _fees(), self._media()
         )
         if redis.status == "down":
             worker = Observation(status="down", detail="Its heartbeat can't be told without Redis.")
@@ -141,6 +143,24 @@ class HealthChecks:
         since = observation.since or unchanged or now
         return Check(status=observation.status, since=since.replace(microsecond=0), detail=observation.detail)
 
+    async def _database(self) -> Observation:
+        """Whether it would take a payment: it would lock wallets, and has not refused what was written of late."""
+        try:
+            await _answer(self._lock_nothing())
+        except UNAVAILABLE as error:
+            return Observation(status="down", detail=trouble.in_words(error))
+        except Exception as error:  # noqa: BLE001 - whoever asks is told, and not with a 500
+            _no_check.warn(error)
+            return Observation(status="down", detail="It can't be asked.")
+        refused = trouble.of_late()
+        return Observation(status="down", detail=refused) if refused else Observation(status="ok")
+
+    async def _lock_nothing(self) -> None:
+        """What a payment asks first, for no wallet: a standby refuses it, and so does who lacks a table or a right."""
+        async with self._asking_database, transaction(reserved=True):
+            await ledger.load((), (), ())
+            raise NothingToKeep
+
     def _rates(self, now: datetime) -> Observation:
         rates = self.board.current()
         if rates is None:
@@ -166,6 +186,8 @@ class HealthChecks:
             await _answer(self._redis.set(PROBE_KEY, 1, ex=PROBE_KEY_SECONDS))
         except (RedisError, OSError) as error:
             return Observation(status="down", detail=f"It {redis_fault(error)}.")
+        if self._locks.degraded:
+            return Observation(status="degraded", detail="No wallet can be locked in it; see the log for why.")
         return Observation(status="ok")
 
     async def _worker(self) -> Observation:
@@ -181,22 +203,6 @@ class HealthChecks:
             detail = f"No heartbeat for {seconds} seconds: is `wallet worker` running?"
             return Observation(status="down", detail=detail, since=datetime.now(UTC) - age)
         return Observation(status="ok", detail=f"Last heartbeat {seconds} seconds ago.")
-
-
-async def _database() -> Observation:
-    """Whether it would take a payment: it answers, may be written to, and has not refused what was written of late."""
-    try:
-        (row,) = await _answer(engine().run_ddl(_IS_READ_ONLY))
-        if row["read_only"]:
-            await renew_connections()  # the session would say so for ever, whatever has become of the server
-            raise ReadOnlySQLTransactionError
-    except UNAVAILABLE as error:
-        return Observation(status="down", detail=trouble.in_words(error))
-    except Exception as error:  # noqa: BLE001 - whoever asks is told, and not with a 500
-        _no_check.warn(error)
-        return Observation(status="down", detail="It can't be asked.")
-    refused = trouble.of_late()
-    return Observation(status="down", detail=refused) if refused else Observation(status="ok")
 
 
 async def _fees() -> Observation:

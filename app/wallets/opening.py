@@ -9,6 +9,7 @@ from actors.money import Currency
 from actors.refusals import Refusal, WalletNotFound
 from actors.rules.fees import FEE_PERIOD
 from app.auth.tokens import TokenInvalid
+from app.auth.turns import turn_of
 from app.wallets.views import WalletView, wallet_of
 from db.tables import Wallet
 
@@ -44,7 +45,8 @@ async def open_wallet(user_id: UUID, *, name: str, currency: Currency) -> Wallet
     for _ in range(_NUMBER_ATTEMPTS):
         number = str(10**9 + randbelow(9 * 10**9))
         try:
-            (opened,) = await Wallet.raw(_OPEN, user_id, number, name, currency, FEE_PERIOD)
+            async with turn_of(user_id):
+                (opened,) = await Wallet.raw(_OPEN, user_id, number, name, currency, FEE_PERIOD)
         except UniqueViolationError as error:
             if error.constraint_name == "wallet_one_per_currency":
                 raise WalletExists() from None
@@ -62,6 +64,8 @@ async def rename_wallet(user_id: UUID, wallet_id: int, name: str) -> WalletView:
     Raises:
         WalletNotFound: there is none, or it is somebody else's.
     """
-    if not await Wallet.raw(_RENAME, name, wallet_id, user_id):
+    async with turn_of(user_id):
+        renamed = await Wallet.raw(_RENAME, name, wallet_id, user_id)
+    if not renamed:
         raise WalletNotFound()
     return await wallet_of(user_id, wallet_id)

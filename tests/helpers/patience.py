@@ -17,6 +17,7 @@ GIVEN_UP_AFTER = (
     "actors.engine.settlement._BATCH_SECONDS",
     "actors.engine.settlement._BEGIN_SECONDS",
     "app.auth.revocations.QUESTION_SECONDS",
+    "app.auth.turns.WAIT_SECONDS",
     "app.limits.payments.COUNT_SECONDS",
     "app.limits.requests.COUNT_SECONDS",
     "app.main.REDIS_SECONDS",

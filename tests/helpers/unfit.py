@@ -139,6 +139,20 @@ WAYS = (
         "no connection left",
     ),
     Unfit(
+        "no tables in sight",
+        False,
+        f"ALTER DATABASE {NAME} SET search_path = 'nowhere';;{_END_SESSIONS}",
+        f"ALTER DATABASE {NAME} RESET search_path",
+        "lacks our tables",
+    ),
+    Unfit(
+        "no rights",
+        False,
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {ROLE}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}",
+        "does not let us use our tables",
+    ),
+    Unfit(
         "gone by name",
         False,
         f"ALTER DATABASE {NAME} ALLOW_CONNECTIONS false;;{_END_SESSIONS};;ALTER DATABASE {NAME} RENAME TO gone",

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from app.auth import refresh
 from app.auth.tokens import SIGNED_OUT, Caller, TokenInvalid, Tokens, signed_in
+from app.auth.turns import turn_of
 from app.http.controller import OrderedController
 from app.http.problems import problems
 from app.limits.requests import LIMITED, RateLimiter
@@ -101,7 +102,11 @@ class PasswordChange(Struct, frozen=True, kw_only=True):
             TokenInvalid: they were blocked a moment ago.
         """
         await self.limiter.verification(visitor)
-        async with self.codes.redeemed("password", session_id, code, owner=user_id) as new_hash, transaction():
+        async with (
+            self.codes.redeemed("password", session_id, code, owner=user_id) as new_hash,
+            turn_of(user_id),
+            transaction(),
+        ):
             if await refresh.lock_user(user_id) is None:
                 raise TokenInvalid()
             answer, ended = await set_password(

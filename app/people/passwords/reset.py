@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from actors.refusals import FieldError
 from app.auth import refresh
 from app.auth.tokens import Tokens
+from app.auth.turns import turn_of
 from app.http.controller import OrderedController
 from app.http.fields import PUBLIC, Unshown
 from app.http.problems import ValidationFailed, problems
@@ -105,7 +106,7 @@ class PasswordReset(Struct, frozen=True, kw_only=True):
                 check_new_password, new_password, field="new_password", region=self.phone_region, **contacts
             )
             password_hash = await self.passwords.hash(new_password)
-            async with transaction():
+            async with turn_of(user_id), transaction():
                 if await refresh.lock_user(user_id) is None:  # blocked a moment ago
                     raise InvalidCode()
                 answer, ended = await set_password(
