@@ -71,7 +71,7 @@ SPOILT = (
 )
 
 
-# While a server goes on saying so, new sessions would be no better: they are not logged in for each question anew.
+# While a server goes on saying so, new sessions are no better: not all of them are replaced for each question anew.
 _RENEW_SECONDS = 1.0
 _renewed_at = -_RENEW_SECONDS
 
@@ -80,14 +80,14 @@ _UNFIT = (InsufficientResourcesError, *SPOILT)
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection of the pool, which is replaced with all others where the server says what spoils a session."""
+    """A connection of the pool, which is dropped where the server says what spoils a session, and soon all others."""
 
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
         """As asyncpg's."""
         try:
             return await super().execute(*args, **kwargs)
         except _UNFIT as error:
-            await _refused(error)
+            await _refused(self, error)
             raise
 
     async def fetch(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         try:
             return await super().fetch(*args, **kwargs)
         except _UNFIT as error:
-            await _refused(error)
+            await _refused(self, error)
             raise
 
 
@@ -173,10 +173,13 @@ async def renew_connections() -> None:
             await pool.expire_connections()
 
 
-async def _refused(error: BaseException) -> None:
+async def _refused(session: Session, error: BaseException) -> None:
     global _renewed_at
     trouble.remember(error)
-    if isinstance(error, SPOILT) and monotonic() - _renewed_at > _RENEW_SECONDS:
+    if not isinstance(error, SPOILT):
+        return
+    session.terminate()
+    if monotonic() - _renewed_at > _RENEW_SECONDS:
         _renewed_at = monotonic()
         await renew_connections()
 

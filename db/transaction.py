@@ -13,7 +13,7 @@ from asyncpg import Connection, Record
 from piccolo.engine.postgres import PostgresTransaction
 
 from db import trouble
-from db.engine import UNAVAILABLE, engine
+from db.engine import UNAVAILABLE, engine, renew_connections
 from db.errors import ReadableError
 
 # A flush takes milliseconds. A COMMIT that takes longer than this is looked up over another connection, where its row
@@ -144,7 +144,8 @@ async def transaction(
 
 async def _commit(current: PostgresTransaction) -> None:
     await current.commit()  # type: ignore[no-untyped-call]
-    trouble.forget()
+    if trouble.forget():  # a session of before may still be what it was then
+        await renew_connections()
 
 
 async def _give_back(current: PostgresTransaction, *, hang_up: bool) -> None:

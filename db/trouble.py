@@ -70,10 +70,11 @@ def remember(error: BaseException) -> None:
     _last = monotonic(), in_words(error)
 
 
-def forget() -> None:
-    """A transaction was committed: whatever it was is over."""
+def forget() -> bool:
+    """A transaction was committed: whatever it was is over. Returns whether there was anything."""
     global _last
-    _last = None
+    was, _last = _last, None
+    return was is not None
 
 
 def of_late() -> str | None:

@@ -16,6 +16,7 @@ from actors.bank import Bank, Limits
 from actors.orders import ChargeFee, Order, Receipt, Withdraw, new_id
 from actors.refusals import DatabaseUnavailable, Overloaded, Refusal, TooLate, WalletNotFound
 from actors.rules.apply import fingerprint
+from db import trouble
 from db.engine import Pool, connection_pool
 from db.tables import Entry, IdempotencyKey, Message, Transaction
 from tests.helpers.banks import NOBODY_LISTENS, answers, banks, codes, performed, receipts, stoppable
@@ -342,14 +343,19 @@ async def test_while_somebody_has_locked_a_table_everybody_is_told_so_and_then_s
             await outside.execute(f'LOCK TABLE "{table}"')
             came_to = await performed(bank, [each.withdraw("1.00", "k") for each in many])
             assert [type(answer) for answer in came_to] == [DatabaseUnavailable] * 8
+            assert trouble.of_late() == "Somebody else has locked what is needed."  # so readiness says it
         assert len(receipts(await performed(bank, [each.withdraw("1.00", "k") for each in many]))) == 8
+        assert trouble.of_late() is None
         await assert_audit()
 
 
 CANNOT_SERVE = (
     "25006",
+    "3F000",
     "40001",
     "40P01",
+    "42501",
+    "42P01",
     "53100",
     "53200",
     "53300",

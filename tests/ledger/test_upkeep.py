@@ -7,13 +7,16 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 from piccolo_api.session_auth.tables import SessionsBase
 
 from db.audit import RESULTS_KEPT, AuditReport, keep_result, last_result
+from db.engine import Pool, connection_pool
 from db.tables import AuditResult, IdempotencyKey, Message, RefreshToken, UpkeepClock, User
 from tasks import clock, upkeep
 from tasks.upkeep import audit_and_keep, clean_up
 from tests.helpers.banks import banks, performed, receipts
+from tests.helpers.postgres import connected
 from tests.helpers.purses import purses
 
 DAY = 86_400
@@ -72,6 +75,25 @@ async def test_a_session_of_staff_is_forgotten_when_it_has_surely_ended(database
         await session.save()
     assert (await clean_up(NO_IMAGES))["sessions"] == 1
     assert {row["token"] for row in await SessionsBase.select(SessionsBase.token)} == {"0", "1"}
+
+
+async def test_what_somebody_has_locked_stays_and_everything_else_goes(
+    database_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connection_pool(Pool(lock_timeout_seconds=0.1)), connected(database_url) as other:
+        for days in (8.1, 9, 10):
+            await used_keys(count=1, days_ago=days)
+        async with other.transaction():
+            await other.execute("SELECT FROM idempotency_key ORDER BY created_at LIMIT 1 FOR UPDATE")
+            assert (await clean_up(NO_IMAGES))["idempotency_key"] == 2
+        session = SessionsBase(user_id=1, token="old", expiry_date=LONG_AGO.replace(tzinfo=None))
+        await session.save()
+        async with other.transaction():
+            await other.execute("LOCK TABLE idempotency_key")
+            with pytest.raises(LockNotAvailableError):
+                await clean_up(NO_IMAGES)
+        assert "idempotency_key" in caplog.text
+        assert (await SessionsBase.count(), await IdempotencyKey.count()) == (0, 1)
 
 
 async def test_everything_old_goes_in_batches(database: str) -> None:
