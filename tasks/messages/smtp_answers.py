@@ -29,7 +29,7 @@ _NOBODY = re.compile(
     rf"\b(?:no such|unknown|unrecogni[sz]ed|non-?existent) (?:(?:local|virtual|e-?mail) )?(?:{_WHO}|address){_ALONE}"
     rf"|\binvalid (?:recipient|mailbox|addressee){_ALONE}"
     rf"|\b(?:{_WHO}|e-?mail (?:account|address))(?: address)? (?:is |was )?{_GONE}"
-    r"|\bmailbox (?:is )?unavailable\b"
+    r"|\bmailbox (?:is )?unavailable\.?(?: [\[(][^\])]*[\])])?$"  # with more behind it, it is the rest that counts
     r"|\brecipient (?:address )?rejected:? unknown\b(?! \w)"
     rf"|\b(?:{_WHO}|account|address) (?:that )?you (?:tried|are trying) to (?:reach|contact) {_GONE}"
     rf"|\bno (?:{_WHO}|account|one)(?: here)? by th(?:at|is) name\b|\bno mailbox here\b"
@@ -39,13 +39,16 @@ _NOBODY = re.compile(
 )
 # Words beside these that make them doubtful: they are about our side, or about today.
 _DOUBTFUL = re.compile(
-    rf"{_TAKEN_BACK}|\b(?:sending|out(?:going|bound)|from|return|helo|ehlo|ptr|r?dns|ip|smtp|client|yours?|service)\b"
+    rf"{_TAKEN_BACK}|\b(?:sending|out(?:going|bound)|from|return|helo|ehlo|ptr|r?dns|spf|dkim|dmarc|ip|smtp|client|yours?|service)\b"
     r"|\brelay(?! recipient table)|\b(?:auth|log ?in|password|credential|verif|suspend|bann|block|black|white|reputat)"
-    r"|\b(?:quota|limit|credit|exceed|full|too many|polic|spam|access|den(?:y|ied)|prohibit|permi|not allowed)"
-    r"|\b(?:later|temporar|try again|gr[ae]y)",
+    r"|\b(?:quota|limit|exceed|full|storage|too many|polic|spam|dnsbl|rbl|listed|access|den(?:y|ied)|prohibit|permi)"
+    r"|\b(?:not allowed|credit|pay|paid|fund|billing|subscri|licen[cs]|expir|later|temporar|try again|gr[ae]y|mainten)",
     re.IGNORECASE,
 )
 _TAKES_BACK = re.compile(_TAKEN_BACK, re.IGNORECASE)
+
+# "No such user" is said in a line or two. More is not read through.
+_WORDS_MAX_CHARACTERS = 2_000
 
 
 def is_about_recipient(answer: SMTPResponseException, *, sender: str) -> bool:
@@ -63,6 +66,8 @@ def is_about_recipient(answer: SMTPResponseException, *, sender: str) -> bool:
     words = " ".join(word for word in answer.message.split() if "@" not in word and "://" not in word)
     if found := enhanced_code(answer):
         return found in _RECIPIENT and not _TAKES_BACK.search(words)
+    if len(words) > _WORDS_MAX_CHARACTERS:
+        return False
     says_so = answer.code == _TAKES_NO_MAIL or _NOBODY.search(words)
     return bool(says_so) and not _DOUBTFUL.search(words)
 
