@@ -39,7 +39,8 @@ _NOBODY = re.compile(
 )
 # Words beside these that make them doubtful: they are about our side, or about today.
 _DOUBTFUL = re.compile(
-    rf"{_TAKEN_BACK}|\b(?:sending|out(?:going|bound)|from|return|helo|ehlo|ptr|r?dns|spf|dkim|dmarc|ip|smtp|client|yours?|service)\b"
+    rf"{_TAKEN_BACK}|\b(?:sending|outgoing|outbound|from|return|client|service|yours?)\b"
+    r"|\b(?:helo|ehlo|ptr|r?dns|spf|dkim|dmarc|ip|smtp)\b"
     r"|\brelay(?! recipient table)|\b(?:auth|log ?in|password|credential|verif|suspend|bann|block|black|white|reputat)"
     r"|\b(?:quota|limit|exceed|full|storage|too many|polic|spam|dnsbl|rbl|listed|access|den(?:y|ied)|prohibit|permi)"
     r"|\b(?:not allowed|credit|pay|paid|fund|billing|subscri|licen[cs]|expir|later|temporar|try again|gr[ae]y|mainten)",
