@@ -135,8 +135,7 @@ async def look_at_dates(ctx: Context) -> dict[str, Any]:
 
 
 # Times are UTC; a sixth field is seconds. Each timeout and each number of attempts is said: SAQ's own are 10 seconds
-# and one attempt. More than one attempt also survives SAQ's sweep, which takes a job that was fetched that very
-# moment for a lost one. Long jobs have no timeout but a heartbeat.
+# and one attempt. Long jobs have no timeout but a heartbeat.
 CRON_JOBS: list[CronJob[Context]] = [
     CronJob(deliver, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),
     CronJob(deliver_sms, cron="* * * * * */2", timeout=120, heartbeat=JOB_SILENCE_SECONDS, retries=3, ttl=60),

@@ -16,6 +16,7 @@ from saq_board.store import Store
 
 from actors.engine.redis_client import open_redis
 from actors.engine.trouble import Trouble
+from tasks import lost_jobs
 from tasks.clock_jumps import doubt_sweep
 from tasks.job_history import keep
 
@@ -50,9 +51,9 @@ class PatientQueue(RedisQueue):
         return job
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Find jobs whose workers have died, also where clocks were set back since."""
+        """Find jobs whose workers have died, also where clocks were set back since, and none that is being fetched."""
         await doubt_sweep(self, lock)
-        return await super().sweep(lock, abort)
+        return await lost_jobs.sweep(self, lock, abort)
 
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **kwargs: Any

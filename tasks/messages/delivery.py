@@ -11,11 +11,13 @@ import logging
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from typing import Any, Literal, get_args
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from prometheus_client import Counter
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from db.engine import UNAVAILABLE
@@ -24,7 +26,7 @@ from tasks.messages.lane import Lane
 from tasks.messages.mail import NotSent, Smtp, look_at_certificate, send_mail
 from tasks.messages.sealing import NotOurs, Seal
 from tasks.messages.sms import SmsGateway, send_sms
-from tasks.messages.templates import CODE_LIFETIME_SECONDS, UnknownTemplate, write
+from tasks.messages.templates import CODE_LIFETIME_SECONDS, CODE_TEMPLATES, UnknownTemplate, write
 
 # Nobody else sends a claimed message before this. Longer than one attempt may take, so that only a death lets it pass.
 LEASE_SECONDS = 60
@@ -73,6 +75,10 @@ _GIVEN_UP = """
 UPDATE message SET next_attempt_at = NULL, sealed = NULL, last_error = {}, given_up_at = now(), given_up_for = {}
 WHERE id = {} AND attempts = {} AND sent_at IS NULL
 """
+
+_SENT_MESSAGES = Counter("wallet_messages_sent", "Messages that were sent.", ["channel", "kind"])
+for labels in product(CHANNELS, ("code", "letter")):
+    _SENT_MESSAGES.labels(*labels)  # from zero, so that the first one is an increase
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +158,7 @@ class Delivery:
         else:
             await _mark(_SENT, message.id)
             delivered.sent += 1
+            _SENT_MESSAGES.labels(message.channel, "code" if message.template in CODE_TEMPLATES else "letter").inc()
             _log.info("a message was sent", extra=_fields(message))
 
     async def _send(self, message: Claim) -> None:

@@ -1,7 +1,6 @@
 """One email out through SMTP."""
 
 import logging
-import re
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -12,28 +11,13 @@ from typing import Literal
 import aiosmtplib
 from msgspec import Struct
 
+from tasks.messages.smtp_answers import enhanced_code, is_about_recipient
 from tasks.messages.templates import Letter
 
 SEND_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()  # of these servers and faults, in this process
-
-# An enhanced status code (RFC 3463) begins the text (RFC 2034); qmail and its kin put it behind, as `(#5.7.1)`.
-_ENHANCED = re.compile(r"(?:\A\s*|\(#)([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
-
-# The codes that speak of the recipient and of nothing else: no such mailbox or domain, moved, disabled. Not among them
-# are 5.1.0 and 5.2.0, which say nothing certain (Postfix and Exchange give them for senders), and 5.2.2, which is a
-# full mailbox to some and the sender's quota to others, and passes either way.
-_RECIPIENT = {"5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.6", "5.1.10", "5.2.1", "5.2.3"}
-# Without an enhanced code: what RFC 5321 (4.2.3) and RFC 7504 have for mailboxes and domains. Not 552, which RFC 5321
-# (4.5.3.1.10) wants to be taken for temporary, and not 554, which refuses relaying as often as anything else.
-_RECIPIENT_WITHOUT = {550, 551, 553, 556}
-# Old servers refuse *us* with the same codes, in words.
-_ABOUT_US = re.compile(
-    r"relay|sender|auth|log ?in|password|quota|rate|limit|credit|policy|spam|block|client|access|deny|denied|prohibit",
-    re.IGNORECASE,
-)
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
@@ -74,10 +58,11 @@ async def send_mail(smtp: Smtp, *, to: str, letter: Letter, reference: str) -> N
             mended, and the message is worth another attempt, whatever digit the answer begins with.
     """
     message = _message(smtp.sender, to, letter, reference)
+    sender = parseaddr(smtp.sender)[1]
     try:
         await aiosmtplib.send(
             message,
-            sender=parseaddr(smtp.sender)[1],
+            sender=sender,
             recipients=[to],
             hostname=smtp.host,
             port=smtp.port,
@@ -88,12 +73,13 @@ async def send_mail(smtp: Smtp, *, to: str, letter: Letter, reference: str) -> N
             timeout=SEND_SECONDS,
         )
     except aiosmtplib.SMTPRecipientsRefused as error:
-        raise _refused("recipient", error.recipients[0], permanent=_concerns_recipient(error.recipients[0])) from None
+        refusal = error.recipients[0]
+        raise _refused("recipient", refusal, permanent=is_about_recipient(refusal, sender=sender)) from None
     except aiosmtplib.SMTPSenderRefused as error:
         raise _refused("sender", error) from None
     except aiosmtplib.SMTPDataError as error:
         # Some look for the mailbox when they have the text. Without an enhanced code it is the text that they refuse.
-        permanent = bool(_enhanced(error)) and _concerns_recipient(error)
+        permanent = bool(enhanced_code(error)) and is_about_recipient(error, sender=sender)
         raise _refused("text", error, permanent=permanent) from None
     except aiosmtplib.SMTPAuthenticationError as error:
         raise _refused("login", error) from None
@@ -156,20 +142,7 @@ def _message(sender: str, to: str, letter: Letter, reference: str) -> EmailMessa
     return message
 
 
-def _concerns_recipient(answer: aiosmtplib.SMTPResponseException) -> bool:
-    if answer.code // 10 != 55:  # RFC 5321, 4.2.1: x5z is about the receiving mail system, x3z about logins
-        return False
-    if enhanced := _enhanced(answer):
-        return enhanced in _RECIPIENT
-    return answer.code in _RECIPIENT_WITHOUT and not _ABOUT_US.search(answer.message)
-
-
-def _enhanced(answer: aiosmtplib.SMTPResponseException) -> str | None:
-    found = _ENHANCED.search(answer.message)
-    return found[1] if found else None
-
-
 def _refused(what: str, answer: aiosmtplib.SMTPResponseException, *, permanent: bool = False) -> NotSent:
     # Of the server's own words only the code and the enhanced code: the rest may quote the message.
-    code = f"{answer.code} {_enhanced(answer) or ''}".rstrip()
+    code = f"{answer.code} {enhanced_code(answer) or ''}".rstrip()
     return NotSent(f"the mail server refused the {what}: {code}", permanent=permanent)

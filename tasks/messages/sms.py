@@ -36,9 +36,9 @@ async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -
     `reference` goes along as `Idempotency-Key`, the same at every attempt, for gateways that know it.
 
     Raises:
-        NotSent: permanently only where the gateway says that it can't do this for this number (422). Refused
-            credentials, a wrong address, limits, its own faults, silence, and an answer without the member and value
-            of `success` are worth another attempt.
+        NotSent: whatever the gateway answers, another attempt is worth it. No status means a number that can't be
+            reached and nothing else: a sender or a text that it does not accept is 400 or 422 as well, and can be
+            mended. Only a message without words for an SMS is given up.
     """
     if not gateway.url:
         raise NotSent("this worker has no SMS gateway")
@@ -55,7 +55,7 @@ async def send_sms(gateway: SmsGateway, *, to: str, text: str, reference: str) -
     except (httpx.HTTPError, httpx.InvalidURL, OSError, outgoing.TooLong) as error:
         raise NotSent(f"the SMS gateway could not be used ({type(error).__name__})") from None
     if not answer.is_success:
-        raise NotSent(f"the SMS gateway answered {answer.status_code}", permanent=answer.status_code == 422)
+        raise NotSent(f"the SMS gateway answered {answer.status_code}")
     if gateway.success and not says(said, gateway.success):
         raise NotSent(f"the SMS gateway answered {answer.status_code} but not {gateway.success}")
 

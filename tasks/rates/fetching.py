@@ -10,6 +10,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from db.clocks import CLOCKS_DIFFER
 from db.transaction import transaction
 from tasks.rates.api import Quote, RatesSource, SourceFault, ask
 from tasks.rates.store import Known, cache, cached, hold_records, record, recorded, snapshot
@@ -43,7 +44,8 @@ class RatesFetched(Struct, kw_only=True):
 
 async def fetch_rates(redis: Redis, source: RatesSource, *, development: bool, accept: bool = False) -> RatesFetched:
     """
-    Ask the source, and publish what it says if it can be believed; with `accept`, however large the change is.
+    Ask the source, and publish what it says if it can be believed; with `accept`, however large the change is, but
+    never what is dated in the future.
 
     In development, where there are no valid rates otherwise, the bundled snapshot is published. Raises only what
     PostgreSQL raises when it can't be reached; without Redis the rates are recorded and the boards find them there.
@@ -69,6 +71,13 @@ async def _publish(redis: Redis, source: RatesSource, quote: Quote, accept: bool
         fetched.reason = (
             f"The rate source is up, but its rates are of {quote.as_of:%Y-%m-%d %H:%M} UTC, and conversions take none"
             f" older than the {source.max_age_hours:g} hours of WALLET_RATES_MAX_AGE_HOURS."
+        )
+        return fetched
+    if quote.as_of > known.asked_at + CLOCKS_DIFFER:
+        fetched.outcome = "rejected"
+        fetched.reason = (
+            f"The rate source's rates are dated in the future, {quote.as_of:%Y-%m-%d %H:%M} UTC, so nobody knows how"
+            " old they are. Either its clock is wrong or that of this machine."
         )
         return fetched
     async with transaction():

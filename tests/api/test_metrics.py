@@ -239,3 +239,18 @@ def test_the_dashboard_and_the_alerts_ask_for_no_metric_that_is_not_there(file: 
     assert len(asked) >= 10
     parts = {f"{name}{part}" for name in documented() for part in ("", "_bucket", "_sum", "_count")}
     assert asked <= parts, asked - parts
+
+
+async def test_what_the_alerts_select_is_told(client: httpx.AsyncClient) -> None:
+    """A label or a value that is misspelt selects nothing, and Prometheus says nothing of it."""
+    alerts = (DOCS / "deploy/alerts.yml").read_text()
+    selected = re.findall(r"(wallet_\w+)\{([^}]*)\}", alerts)
+    assert ("wallet_mail_given_up", 'kind="code", reason="recipient"') in selected
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    told = [(sample.name, sample.labels.items()) for family in families for sample in family.samples]
+    names = {name for name, _ in told}  # without what nothing has happened to yet
+    assert {"wallet_mail_given_up", "wallet_messages_sent_total", "wallet_part_up"} <= names
+    for name, matchers in selected:
+        labels = set(re.findall(r'(\w+)="([^"]*)"', matchers))
+        if name in names and not name.startswith("wallet_http_"):
+            assert any(each == name and labels <= set(items) for each, items in told), (name, matchers)

@@ -1,6 +1,6 @@
 """
-The secret is replaced in two rolls, and the database's login meanwhile: processes from before and after serve the same
-people.
+The secret is replaced in two rolls, and the logins of the database and of Redis meanwhile: processes from before and
+after serve the same people.
 """
 
 import re
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from app.auth.tokens import ACCESS, REFRESH, Lifetimes, TokenInvalid, Tokens
 from tasks.messages.sealing import Seal
@@ -29,6 +30,9 @@ SECOND_ROLL = {"WALLET_SECRET": NEW, "WALLET_RETIRED_SECRET": OLD}
 
 # The logins that take turns, each with a password of its own. Both act as the owner of the tables.
 LOGINS = ("rotated_one", "rotated_two")
+ROTATED = "rotated"  # a user of Redis, with two passwords meanwhile
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -46,11 +50,29 @@ async def logins(database: str) -> AsyncIterator[list[str]]:
     await connection.close()
 
 
+async def command(redis: Redis, *words: str) -> None:
+    """Have Redis do what an operator would type."""
+    await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
 @pytest.fixture
-async def stages(logins: list[str], redis_url: str, tmp_path: Path) -> AsyncIterator[list[httpx.AsyncClient]]:
+async def passwords(redis_url: str) -> AsyncIterator[list[str]]:
+    """The addresses of Redis with the old and with the new password of a user, added as docs/operations.md says."""
+    at = urlsplit(redis_url)
+    async with Redis.from_url(redis_url) as redis:
+        await command(redis, "ACL", "SETUSER", ROTATED, "on", ">before", "~*", "&*", "+@all")
+        await command(redis, "ACL", "SETUSER", ROTATED, ">after")
+        host = at.netloc.rpartition("@")[2]
+        yield [at._replace(netloc=f"{ROTATED}:{each}@{host}").geturl() for each in ("before", "after")]
+        await command(redis, "ACL", "DELUSER", ROTATED)
+
+
+@pytest.fixture
+async def stages(logins: list[str], passwords: list[str], tmp_path: Path) -> AsyncIterator[list[httpx.AsyncClient]]:
     """A client of an API process at each stage, and a worker of the first roll, which is there for all of them."""
     one, two = (
-        {"DATABASE_URL": url, "REDIS_URL": redis_url, "WALLET_RATES_BASE_URL": "http://127.0.0.1:9"} for url in logins
+        {"DATABASE_URL": url, "REDIS_URL": redis_url, "WALLET_RATES_BASE_URL": "http://127.0.0.1:9"}
+        for url, redis_url in zip(logins, passwords, strict=True)
     )
     with ExitStack() as processes:
         folders = [tmp_path / name for name in ("worker", "before", "first", "second")]
@@ -111,7 +133,7 @@ async def served(api: httpx.AsyncClient, tokens: Json) -> int:
 
 
 async def test_nobody_is_signed_out_no_code_is_lost_and_every_message_arrives(
-    stages: list[httpx.AsyncClient], database: str, logins: list[str]
+    stages: list[httpx.AsyncClient], database: str, logins: list[str], redis_url: str
 ) -> None:
     before, first, second = stages
     people = []
@@ -144,6 +166,62 @@ async def test_nobody_is_signed_out_no_code_is_lost_and_every_message_arrives(
         opened = await second.post("/users/wallets/create/", json={"amount_currency": currency}, headers=headers)
         assert opened.status_code == 201, opened.text
     assert (await first.get("/health/ready")).status_code == 503
+
+    # So does Redis's old password. Who has the new one is back at once, and the others are told why they are not.
+    async with Redis.from_url(redis_url) as redis:
+        await command(redis, "ACL", "SETUSER", ROTATED, "<before")
+        await command(redis, "CLIENT", "KILL", "USER", ROTATED)
+    await join(second, second, len(people))
+
+    async def refused() -> bool:
+        check = (await first.get("/health/ready")).json()["checks"]["redis"]
+        return bool(check["status"] == "down" and "does not let us in" in check["detail"])
+
+    await until(refused)
+
+
+async def test_the_database_s_second_login_is_made_by_whom_the_documentation_names(database: str) -> None:
+    """Neither the owner nor anybody else who may create roles, but who created the owner."""
+    section = (DOCS / "operations.md").read_text().partition("## Replace the database's password")[2]
+    written = re.search(r"```sql\n(.*?)```", section, re.DOTALL)
+    assert written
+    make = written[1].replace("wallet", "rotated_owner")
+    names = ("rotated_owner_two", "rotated_owner", "rotated_creator", "rotated_stranger")
+    superuser = await asyncpg.connect(database)
+    at = urlsplit(database)
+
+    async def connect(name: str) -> asyncpg.Connection:
+        return await asyncpg.connect(at._replace(netloc=f"{name}:pw@{at.netloc.rpartition('@')[2]}").geturl())
+
+    async def as_role(name: str, statements: str) -> str:
+        """What the last of the statements did, or the name of the error."""
+        connection = await connect(name)
+        try:
+            return str(await connection.execute(statements))
+        except asyncpg.PostgresError as error:
+            return type(error).__name__
+        finally:
+            await connection.close()
+
+    try:
+        for name in ("rotated_creator", "rotated_stranger"):
+            await superuser.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'pw'")
+        assert await as_role("rotated_creator", "CREATE ROLE rotated_owner LOGIN PASSWORD 'pw'") == "CREATE ROLE"
+        make = make.replace("<new password>", "pw")
+        assert await as_role("rotated_owner", make) == "InsufficientPrivilegeError"
+        if superuser.get_server_version().major >= 16:
+            assert await as_role("rotated_stranger", make) == "InsufficientPrivilegeError"
+        assert await as_role("rotated_creator", make) == "ALTER ROLE"
+        second = await connect("rotated_owner_two")
+        assert await second.fetchval("SELECT current_user") == "rotated_owner"
+        await second.close()
+        for close in ("ALTER ROLE rotated_owner NOLOGIN", "ALTER ROLE rotated_owner LOGIN PASSWORD 'another'"):
+            assert await as_role("rotated_owner_two", close) == "InsufficientPrivilegeError"
+            assert await as_role("rotated_creator", close) == "ALTER ROLE"
+    finally:
+        for name in names:
+            await superuser.execute(f"DROP ROLE IF EXISTS {name}")
+        await superuser.close()
 
 
 def test_what_is_sealed_under_either_secret_is_opened_in_both_rolls() -> None:

@@ -14,6 +14,7 @@ from app.limits.payments import POLICY, PaymentLimits
 from app.limits.requests import RateLimited, RateLimiter, RateLimits, limit_key
 from app.limits.visitor import Visitor
 from app.people.codes import Codes, InvalidCode
+from tasks import lost_jobs
 from tasks.heartbeat import ALIVE, HEARTBEAT_KEY, KEPT, beat, heartbeat_age
 from tasks.jobs import CRON_JOBS
 from tasks.queue import PatientQueue, open_queue
@@ -91,8 +92,9 @@ async def test_no_cron_job_waits_longer_than_its_period(queue: PatientQueue, red
 
 @each_expiry
 async def test_a_dead_workers_job_is_found_though_it_was_heard_of_in_the_future(
-    queue: PatientQueue, redis: Any, expiry_ms: int | None
+    queue: PatientQueue, redis: Any, expiry_ms: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lost_jobs, "FETCHING_SECONDS", 0.01)
     ahead = int(time.time() * 1000) + HOUR_MS
     job = Job("charge_fees", key="cron:charge_fees", queue=queue, heartbeat=10, timeout=0, retries=3)
     job.status, job.started, job.touched, job.attempts = Status.ACTIVE, ahead, ahead, 1

@@ -173,11 +173,32 @@ async def test_rates_of_the_future_are_not_fresh_and_are_asked_for_again(
         assert known.asked_within(timedelta(minutes=55)) == usable
 
 
-async def test_a_source_whose_clock_is_ahead_is_not_believed_for_longer(
+@pytest.mark.parametrize("development", [False, True])
+async def test_rates_that_their_source_dates_in_the_future_are_rejected_and_change_nothing(
+    database: str, redis: Redis, source: RatesSource, says: Source, development: bool
+) -> None:
+    await fetch_rates(redis, source, development=development)
+    before, rows = await redis.get(RATES_KEY), await ExchangeRate.count()
+    now = datetime.now(UTC)
+    for as_of in (now + timedelta(minutes=2), now + timedelta(days=1), datetime(2200, 1, 1, tzinfo=UTC)):
+        says.as_of = as_of
+        for says.kzt in ("520.50", "521.00"):
+            for accept in (False, True):
+                fetched = await fetch_rates(redis, source, development=development, accept=accept)
+                assert (fetched.outcome, fetched.succeeded, fetched.as_of) == (
+                    "rejected",
+                    False,
+                    as_of.replace(microsecond=0),
+                )
+                assert "dated in the future" in (fetched.reason or "")
+    assert (await redis.get(RATES_KEY), await ExchangeRate.count()) == (before, rows)
+
+
+async def test_a_source_whose_clock_is_a_little_ahead_is_not_believed_for_longer(
     database: str, redis: Redis, source: RatesSource, says: Source
 ) -> None:
-    says.as_of = datetime.now(UTC) + timedelta(days=300)
-    await fetch_rates(redis, source, development=False)
+    says.as_of = datetime.now(UTC) + timedelta(seconds=50)
+    assert (await fetch_rates(redis, source, development=False)).outcome == "changed"
     board = RateBoard(redis, source, False)
     async with board.running():
         rates = board.current()
