@@ -1,21 +1,26 @@
-"""What Redis has to be before anything is asked of it: at a readable address, and new enough."""
+"""What Redis has to be before anything is asked of it: at a readable address, trusted, and new enough."""
 
-import os
+import asyncio
 import re
+import ssl
 from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
 
-from db.errors import ReadableError
+from actors.engine.redis_client import cause, has_no_tls
+from db.errors import ESCAPING, ReadableError
+from db.tls_files import no_certificate, not_its_key, unreadable
 
 # The oldest that was tried: docs/operations.md. Valkey calls itself 7.2.
 REDIS_MIN = (6, 2)
 ANSWER_SECONDS = 2.0
 
-_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_CERTIFICATES = ("ssl_ca_certs", "ssl_certfile")
+_FILES = (*_CERTIFICATES, "ssl_keyfile")
 
 
 class RedisUnsuitable(ReadableError):
@@ -27,12 +32,15 @@ async def check_redis(redis_url: str) -> None:
     Look at the server, if it is there; everybody can do without it for a while, and who can't says so.
 
     Raises:
-        RedisUnsuitable: the address has a part that can't be right, or the server is too old. To wait would not help.
+        RedisUnsuitable: the address has a part that can't be right, what is there is too old, no Redis or not trusted,
+            or has TLS where the address has none, or the other way round. To wait would help with none of it.
     """
     redis = _client(redis_url)
     try:
         info = await redis.info("server")
-    except (RedisError, OSError):
+    except (RedisError, OSError) as error:
+        if fault := await _lasting_fault(redis, error):
+            raise RedisUnsuitable(fault) from None
         return
     finally:
         await redis.aclose()
@@ -40,6 +48,40 @@ async def check_redis(redis_url: str) -> None:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers and numbers < REDIS_MIN:
         raise RedisUnsuitable(f"Redis {version} at REDIS_URL is too old: use 6.2 or newer, or Valkey.")
+
+
+async def _lasting_fault(redis: Redis, error: Exception) -> str | None:
+    """Why it did not answer, as a sentence, if that is not over by itself."""
+    tls = cause(error, ssl.SSLError)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return f"Redis's certificate at REDIS_URL is not trusted: {tls.verify_message.rstrip('.')}."
+    if tls and has_no_tls(tls):
+        return "REDIS_URL asks for TLS (rediss://), and what answers there has none."
+    if isinstance(error, InvalidResponse):
+        return "What answers at REDIS_URL is not Redis."
+    address = redis.connection_pool.connection_kwargs
+    if (
+        isinstance(error, RedisConnectionError)
+        and not tls
+        and await _speaks_tls(address.get("host"), address.get("port"))
+    ):
+        return "What answers at REDIS_URL speaks TLS: let the address begin with rediss://."
+    return None
+
+
+async def _speaks_tls(host: str | None, port: int | None) -> bool:
+    """Whether it would shake hands with anybody: to who speaks plainly it says nothing, and closes."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # nothing is said over this connection
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(host, port, ssl=anybody)
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
 
 
 def _client(redis_url: str) -> Redis:
@@ -50,16 +92,23 @@ def _client(redis_url: str) -> Redis:
         if parts.port == 0:
             raise ValueError
     except ValueError:  # it quotes what may be a part of a password
+        raise RedisUnsuitable(f"REDIS_URL has a port that is no number from 1 to 65535; {ESCAPING}.") from None
+    if parts.fragment or (parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path)):
         raise RedisUnsuitable(
-            "REDIS_URL has a port that is no number from 1 to 65535; write special characters of a password as %23 (#),"
-            " %2F (/), %3A (:), %40 (@) and so on."
-        ) from None
-    if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):
-        raise RedisUnsuitable("REDIS_URL must end with the number of a database, such as /0, or without a path.")
-    for name in _FILES:
-        for file in parameters.get(name, []):
-            if not os.access(file, os.R_OK):
-                raise RedisUnsuitable(f"REDIS_URL: {name} names a file that can't be read: {file}.")
+            f"REDIS_URL must end with the number of a database, such as /0, or without a path; {ESCAPING}."
+        )
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:
+        raise RedisUnsuitable(f"REDIS_URL has a host that can't be one; {ESCAPING}.") from None
+    named = {name: values[-1] for name, values in parameters.items()}
+    fault = (
+        unreadable(named, _FILES)
+        or no_certificate(named, _CERTIFICATES)
+        or not_its_key(named, "ssl_certfile", "ssl_keyfile", "ssl_password")
+    )
+    if fault:
+        raise RedisUnsuitable(f"REDIS_URL: {fault}")
     try:
         redis: Redis = Redis.from_url(
             redis_url,
@@ -71,6 +120,8 @@ def _client(redis_url: str) -> Redis:
         if tls := getattr(connection, "ssl_context", None):
             tls.get()
     except (TypeError, ValueError, AttributeError, OSError, RedisError) as error:
+        if "@" in parts.query and "@" not in parts.netloc:  # a ? in the password, and the rest would be quoted
+            raise RedisUnsuitable(f"REDIS_URL has an option that is none; {ESCAPING}.") from None
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         said = f"{unknown[1]} is not an option here" if unknown else str(error).rstrip(".")
         raise RedisUnsuitable(f"REDIS_URL: {said}.") from None
