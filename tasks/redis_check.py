@@ -3,9 +3,10 @@
 import asyncio
 import re
 import ssl
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -55,33 +56,46 @@ async def _lasting_fault(redis: Redis, error: Exception) -> str | None:
     tls = cause(error, ssl.SSLError)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return f"Redis's certificate at REDIS_URL is not trusted: {tls.verify_message.rstrip('.')}."
-    if tls and has_no_tls(tls):
-        return "REDIS_URL asks for TLS (rediss://), and what answers there has none."
     if isinstance(error, InvalidResponse):
         return "What answers at REDIS_URL is not Redis."
-    address = redis.connection_pool.connection_kwargs
-    if (
-        isinstance(error, RedisConnectionError)
-        and not tls
-        and await _speaks_tls(address.get("host"), address.get("port"))
-    ):
+    connection: Any = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    if not isinstance(connection, Connection):  # a Unix socket
+        return None
+    if isinstance(connection, SSLConnection):
+        if has_no_tls(tls) if tls else await _speaks_plainly(connection):
+            return "REDIS_URL asks for TLS (rediss://), and what answers there has none."
+    elif isinstance(error, RedisConnectionError) and await _speaks_tls(connection):
         return "What answers at REDIS_URL speaks TLS: let the address begin with rediss://."
     return None
 
 
-async def _speaks_tls(host: str | None, port: int | None) -> bool:
+async def _speaks_tls(there: Connection) -> bool:
     """Whether it would shake hands with anybody: to who speaks plainly it says nothing, and closes."""
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # nothing is said over this connection
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=anybody)
+            _, writer = await asyncio.open_connection(there.host, there.port, ssl=anybody)
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")
     except OSError:
         return False
     writer.transport.abort()
     return True
+
+
+async def _speaks_plainly(there: Connection) -> bool:
+    """Whether it answers a PING as Redis does: of a handshake it would wait for the end of the line."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(there.host, there.port)
+            try:
+                writer.write(b"PING\r\n")
+                return await reader.read(1) in (b"+", b"-")
+            finally:
+                writer.transport.abort()
+    except OSError:
+        return False
 
 
 def _client(redis_url: str) -> Redis:
@@ -97,6 +111,8 @@ def _client(redis_url: str) -> Redis:
         raise RedisUnsuitable(
             f"REDIS_URL must end with the number of a database, such as /0, or without a path; {ESCAPING}."
         )
+    if "@" in parts.query and "@" not in parts.netloc and "password" not in parameters:
+        raise RedisUnsuitable(f"REDIS_URL has an @ where none can be; {ESCAPING}.")
     try:
         (parts.hostname or "").encode("idna")
     except UnicodeError:
@@ -120,8 +136,6 @@ def _client(redis_url: str) -> Redis:
         if tls := getattr(connection, "ssl_context", None):
             tls.get()
     except (TypeError, ValueError, AttributeError, OSError, RedisError) as error:
-        if "@" in parts.query and "@" not in parts.netloc:  # a ? in the password, and the rest would be quoted
-            raise RedisUnsuitable(f"REDIS_URL has an option that is none; {ESCAPING}.") from None
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         said = f"{unknown[1]} is not an option here" if unknown else str(error).rstrip(".")
         raise RedisUnsuitable(f"REDIS_URL: {said}.") from None

@@ -23,8 +23,8 @@ def of_postgres(error: BaseException) -> str:
     """What went wrong with PostgreSQL; what is no outage goes by its name."""
     if isinstance(error, CommitInDoubt):
         return "PostgreSQL was lost during a COMMIT, which may have happened"
-    if isinstance(error, DatabaseUnavailable) and (said := of_late()):
-        return _of_postgres(said)
+    if isinstance(error, DatabaseUnavailable):  # the bank's word for what it has met
+        return _of_postgres(of_late() or in_detail(error))
     return _of_postgres(in_detail(error)) if isinstance(error, UNAVAILABLE) else f"PostgreSQL ({type(error).__name__})"
 
 
