@@ -18,8 +18,8 @@ from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
 from actors.engine.background import end, in_background
-from actors.engine.outages import of_either, of_postgres, of_redis
-from actors.engine.redis_client import open_redis
+from actors.engine.outages import of_either, of_postgres
+from actors.engine.redis_client import open_redis, redis_fault
 from actors.engine.trouble import Trouble
 from db.engine import UNAVAILABLE, connection_pool
 from db.suitability import check_postgres
@@ -178,7 +178,7 @@ async def _prepare(queue: RedisQueue) -> None:
         if scheduled:
             await queue.redis.zrem(incomplete, *scheduled)
     except (RedisError, OSError) as error:
-        _log.warning("The worker starts without Redis: %s.", of_redis(error))
+        _log.warning("The worker starts without Redis: it %s.", redis_fault(error))
 
 
 async def _publish_first_rates(tools: Tools) -> None:

@@ -7,13 +7,14 @@ from socket import gaierror
 from urllib.parse import urlsplit
 
 import pytest
+from asyncpg.exceptions import InvalidAuthorizationSpecificationError
 
 from app.commands.errors import sentence
 from db.database_url import Unsuitable
 from db.errors import ESCAPING
 from db.suitability import check_postgres
 from tasks.redis_check import RedisUnsuitable, check_redis
-from tests.helpers.tls import HTTP, SMTP, self_signed, somebody_else
+from tests.helpers.tls import HTTP, SMTP, postgres_door, self_signed, somebody_else
 from tests.helpers.waiting import GIVE_UP_SECONDS
 
 NOT_POSTGRES = "What answers at DATABASE_URL is not PostgreSQL."
@@ -44,6 +45,7 @@ async def places(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         web = await stack.enter_async_context(somebody_else(*HTTP))
         mail = await stack.enter_async_context(somebody_else(*SMTP))
         yield {
+            "tls": str(await stack.enter_async_context(postgres_door(tmp_path / "pair.pem"))),
             "web": f"localhost:{web}",
             "mail": f"localhost:{mail}",
             "url": database_url,
@@ -94,7 +96,15 @@ async def places(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("postgresql://u:pw@hunter2..com:1/x", ESCAPING),
         ("postgresql://u:pw@%00hunter2:1/x", ESCAPING),
         ("postgresql://u:pw@a,,hunter2/x", ESCAPING),
-        ("{url}?hunter2", ESCAPING),
+        ("{url}?hunter2", "DATABASE_URL is not a URL (its value is not shown here)"),
+        (
+            "postgresql://u:hunter2@127.0.0.1:{tls}/x?sslmode=verify-full&sslrootcert={folder}/pair.pem",
+            "at DATABASE_URL is not trusted: IP address mismatch, certificate is not valid for '127.0.0.1'.",
+        ),
+        (
+            "postgresql://u:hunter2@localhost:{tls}/x?sslmode=verify-ca&sslrootcert={folder}/another.pem",
+            "PostgreSQL's certificate at DATABASE_URL is not trusted: self-signed certificate.",
+        ),
     ],
 )
 async def test_a_database_url_that_cant_be_right(places: dict[str, str], url: str, said: str) -> None:
@@ -143,6 +153,12 @@ async def test_a_host_that_cant_be_found_is_waited_for_with_a_word_about_passwor
         await check_postgres("postgresql://u:hunter2@ss.invalid/x", GIVE_UP_SECONDS)
     assert ESCAPING in (sentence(met.value) or "")
     assert "hunter2" not in (sentence(met.value) or "")
+
+
+async def test_what_was_said_before_tls_was_tried_is_what_counts() -> None:
+    async with postgres_door() as port:
+        with pytest.raises(InvalidAuthorizationSpecificationError, match="no pg_hba"):
+            await check_postgres(f"postgresql://u:hunter2@localhost:{port}/x?sslmode=allow", GIVE_UP_SECONDS)
 
 
 async def test_what_is_right_is_not_refused(places: dict[str, str]) -> None:

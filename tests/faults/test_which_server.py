@@ -17,10 +17,13 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.requests import Request
 
 from actors.engine.outages import of_either
+from actors.engine.seldom import Seldom
 from actors.engine.trouble import Trouble
 from actors.refusals import DatabaseUnavailable
+from app.staff import admin_app
 from db import trouble
 from db.transaction import CommitInDoubt
 from tasks.rates.api import RatesSource
@@ -88,3 +91,12 @@ async def test_rates_that_cant_be_read_are_told_of_with_the_reason(
     await redis.aclose()
     assert at, "a password"
     assert "Exchange rates can't be read: Redis does not let us in (AuthenticationError)." in caplog.text
+
+
+async def test_the_admin_says_what_ails_the_database(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admin_app, "_no_database", Seldom(admin_app.log, "no database for the admin: %s"))
+    answer = await admin_app._unavailable(Request({"type": "http"}), ReadOnlySQLTransactionError("no"))
+    assert answer.status_code == 503
+    assert "no database for the admin: PostgreSQL is read-only" in caplog.text

@@ -90,5 +90,35 @@ async def somebody_else(greeting: bytes, answer: bytes) -> AsyncIterator[int]:
         listening.close()
 
 
+@asynccontextmanager
+async def postgres_door(certificate: Path | None = None) -> AsyncIterator[int]:
+    """
+    The port of a PostgreSQL as far as its door: with this certificate, or without TLS.
+
+    Without TLS it lets nobody in.
+    """
+    refusal = b"\0".join((b"SFATAL", b"VFATAL", b"C28000", b"Mno pg_hba.conf entry for host", b"\0"))
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            if (await reader.readexactly(8))[4:] != _SSL_REQUEST:
+                writer.write(b"E" + (len(refusal) + 4).to_bytes(4, "big") + refusal)
+                await writer.drain()
+            elif certificate:
+                writer.write(b"S")
+                await writer.start_tls(server_context(certificate))
+            else:
+                writer.write(b"N")
+                await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(meet, "localhost", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+
+
+_SSL_REQUEST = (80877103).to_bytes(4, "big")
 HTTP = (b"", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 SMTP = (b"220 mail.example ESMTP\r\n", b"500 What?\r\n")
