@@ -35,7 +35,7 @@ def check_database_url(database_url: str) -> None:
         raise Unsuitable(f"DATABASE_URL has to begin with {parts.scheme}://, with two slashes.")
     named = {name: values[-1] for name, values in parameters.items()}
     # The driver drops what follows a #, ends a password at its first @, and shows a name of a database that has one.
-    secret_cut = "@" in parts.query and "@" not in parts.netloc and "password" not in named
+    secret_cut = "@" in parts.query and not ("@" in parts.netloc or parts.path or {"user", "password"} & named.keys())
     if parts.fragment or parts.netloc.count("@") > 1 or "@" in parts.path or secret_cut:
         raise Unsuitable(f"DATABASE_URL has a # or an @ where none can be; {ESCAPING}.")
     hosts = re.sub(r"\[[^\]]*\]", "", parts.netloc.rpartition("@")[2])

@@ -111,7 +111,7 @@ def _client(redis_url: str) -> Redis:
         raise RedisUnsuitable(
             f"REDIS_URL must end with the number of a database, such as /0, or without a path; {ESCAPING}."
         )
-    if "@" in parts.query and "@" not in parts.netloc and "password" not in parameters:
+    if "@" in parts.query and not ("@" in parts.netloc or parts.path or {"username", "password"} & parameters.keys()):
         raise RedisUnsuitable(f"REDIS_URL has an @ where none can be; {ESCAPING}.")
     try:
         (parts.hostname or "").encode("idna")

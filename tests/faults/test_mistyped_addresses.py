@@ -10,7 +10,7 @@ import pytest
 from asyncpg.exceptions import InvalidAuthorizationSpecificationError
 
 from app.commands.errors import sentence
-from db.database_url import Unsuitable
+from db.database_url import Unsuitable, check_database_url
 from db.errors import ESCAPING
 from db.suitability import check_postgres
 from tasks.redis_check import RedisUnsuitable, check_redis
@@ -162,6 +162,9 @@ async def test_what_was_said_before_tls_was_tried_is_what_counts() -> None:
 
 
 async def test_what_is_right_is_not_refused(places: dict[str, str]) -> None:
+    check_database_url("postgresql://h?user=me@server")
+    check_database_url("postgresql://h/x?application_name=me@here")
+    await check_redis("redis://localhost:1?username=me&password=p@w")
     for part in (
         "?service=known",
         "?passfile={folder}/passwords",
