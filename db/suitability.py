@@ -1,7 +1,6 @@
 """What PostgreSQL has to be before anything is asked of it: at a readable address, new enough, and a session ours."""
 
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ssl import SSLCertVerificationError
@@ -9,26 +8,25 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from asyncpg import Connection
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.exceptions import (
     CantChangeRuntimeParamError,
     ClientConfigurationError,
     InvalidParameterValueError,
     PostgresConnectionError,
+    PostgresError,
     UndefinedObjectError,
 )
 
-from db.errors import ReadableError
+from db.database_url import Unsuitable, check_database_url
+from db.errors import ESCAPING
 
 # What was tried with which version: docs/operations.md.
 POSTGRES_MIN = 13
 # Other clients of a pooler may take the connection that is looked for, but hardly each time.
 ATTEMPTS = 3
 
-_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-
-
-class Unsuitable(ReadableError):
-    """What DATABASE_URL names can't be worked with; the message says why, and shows nothing that is confidential."""
+_TLS_OR_NOTHING = ("require", "verify-ca", "verify-full")
 
 
 async def check_postgres(database_url: str, seconds: float) -> None:
@@ -36,11 +34,12 @@ async def check_postgres(database_url: str, seconds: float) -> None:
     Look at the server, and at what stands before it, over two connections that are closed afterwards.
 
     Raises:
-        Unsuitable: the address has a part that can't be right, the server is too old, or a pooler hands its connections
-            from transaction to transaction. To wait would help with none of it.
-        UNAVAILABLE: it can't be reached, or did not answer within so many seconds.
+        Unsuitable: the address has a part that can't be right, what is there is too old, no PostgreSQL or not trusted,
+            or a pooler hands its connections from transaction to transaction. To wait would help with none of it.
+        UNAVAILABLE: it can't be reached, did not answer within so many seconds, or is a standby where the address asks
+            for a primary, or the other way round. To wait may help with all of it.
     """
-    _check_address(database_url)
+    check_database_url(database_url)
     async with _connected(database_url, seconds) as first:
         version = first.get_server_version().major
         if version < POSTGRES_MIN:
@@ -100,50 +99,46 @@ async def _connected(database_url: str, seconds: float) -> AsyncIterator[Connect
             statement_cache_size=0,  # a named statement may be somebody else's behind a pooler
             server_settings={"application_name": "wallet"},
         )
-    except ClientConfigurationError as error:
-        raise Unsuitable(f"DATABASE_URL: {_in_one_line(error)}.") from None
-    except (UndefinedObjectError, InvalidParameterValueError, CantChangeRuntimeParamError) as error:
-        raise Unsuitable(
-            f"DATABASE_URL has a parameter that PostgreSQL does not take: {_in_one_line(error)}."
-        ) from None
-    except PostgresConnectionError as error:
-        if "startup parameter" not in str(error):
-            raise
-        raise Unsuitable(
-            f"DATABASE_URL has a parameter that the pooler does not take: {_in_one_line(error)}."
-        ) from None
-    except SSLCertVerificationError as error:
-        raise Unsuitable(f"PostgreSQL's certificate at DATABASE_URL is not trusted: {error.verify_message}.") from None
-    except ConnectionError as error:
-        if "rejected SSL upgrade" not in str(error):
-            raise
-        raise Unsuitable("DATABASE_URL asks for TLS (sslmode), and the server there has none.") from None
+    except Exception as error:
+        if fault := _lasting_fault(error, database_url):
+            raise Unsuitable(fault) from None
+        if isinstance(error, ConnectionError) and isinstance(error.__cause__, PostgresError):
+            raise error.__cause__ from None  # sslmode=allow: what it said before TLS was tried
+        raise
     try:
         yield connection
     finally:
         await connection.close(timeout=seconds)
 
 
-def _check_address(database_url: str) -> None:
-    """What the driver would tell by an error that may quote a password, or that looks like a server that is away."""
-    try:
-        parts = urlsplit(database_url)
-        parameters = parse_qs(parts.query, keep_blank_values=True)
-    except ValueError:
-        raise Unsuitable("DATABASE_URL is not a URL (its value is not shown here).") from None
-    hosts = re.sub(r"\[[^\]]*\]", "", parts.netloc.rpartition("@")[2])
-    ports = [host.partition(":")[2] for host in hosts.split(",")] + ",".join(parameters.get("port", [])).split(",")
-    for port in ports:
-        if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-            raise Unsuitable(
-                "DATABASE_URL has a port that is no number from 1 to 65535; write special characters of a password as"
-                " %23 (#), %2F (/), %3A (:), %40 (@) and so on."
-            )
-    for name in _FILES:
-        for file in parameters.get(name, []):
-            if file and not os.access(file, os.R_OK):
-                raise Unsuitable(f"DATABASE_URL: {name} names a file that can't be read: {file}.")
+def _lasting_fault(error: Exception, database_url: str) -> str | None:
+    """Why nothing is connected, as a sentence, if that is not over by itself."""
+    match error:
+        case ClientConfigurationError() if "target_session_attrs" in str(error):  # it shows a method for their list
+            allowed = ", ".join(each.value for each in SessionAttribute)
+            return f"DATABASE_URL: target_session_attrs must be one of {allowed}."
+        case ClientConfigurationError():
+            return f"DATABASE_URL: {_in_one_line(error)}."
+        case UndefinedObjectError() | InvalidParameterValueError() | CantChangeRuntimeParamError():
+            return f"DATABASE_URL has a parameter that PostgreSQL does not take: {_in_one_line(error)}."
+        case PostgresConnectionError() if "startup parameter" in str(error):
+            return f"DATABASE_URL has a parameter that the pooler does not take: {_in_one_line(error)}."
+        case SSLCertVerificationError():
+            return f"PostgreSQL's certificate at DATABASE_URL is not trusted: {_in_one_line(error.verify_message)}."
+        case ConnectionError() if "rejected SSL upgrade" in str(error) and not error.__cause__:
+            if _sslmode(database_url) in _TLS_OR_NOTHING:
+                return "DATABASE_URL asks for TLS (sslmode), and what answers there has none, or is not PostgreSQL."
+            return "What answers at DATABASE_URL is not PostgreSQL."  # which says by one letter that it has no TLS
+        case ValueError() | IndexError():  # of a host that can't be one; it may be a part of a password
+            return f"DATABASE_URL has a host that can't be one; {ESCAPING}."
+        case _:
+            return None
 
 
-def _in_one_line(error: BaseException) -> str:
+def _sslmode(database_url: str) -> str:
+    named = parse_qs(urlsplit(database_url).query).get("sslmode", [os.environ.get("PGSSLMODE", "prefer")])
+    return named[-1].replace("_", "-")
+
+
+def _in_one_line(error: BaseException | str) -> str:
     return str(error).partition("\n")[0].rstrip(".")

@@ -1,5 +1,7 @@
 """What keeps a database from serving though it answers: in words, and remembered for whoever asks whether it serves."""
 
+from socket import gaierror
+from ssl import SSLCertVerificationError, SSLError
 from time import monotonic
 
 from asyncpg.exceptions import (
@@ -16,10 +18,13 @@ from asyncpg.exceptions import (
     PostgresConnectionError,
     PostgresSystemError,
     ReadOnlySQLTransactionError,
+    TargetServerAttributeNotMatched,
     TooManyConnectionsError,
     TransactionRollbackError,
     UndefinedTableError,
 )
+
+from db.errors import ESCAPING
 
 # A full disk refuses the write that needs a new page, and no question tells which one that will be. So what a write has
 # been refused for counts for so long, unless a later one is committed.
@@ -44,6 +49,10 @@ _WORDS: list[tuple[type[Exception], str]] = [
     (ObjectNotInPrerequisiteStateError, "It allows no connections to this database."),
     (TransactionRollbackError, "It rolls transactions back."),
     (CannotConnectNowError, "It is starting or stopping."),
+    (TargetServerAttributeNotMatched, "No host is what target_session_attrs asks for, as during a failover."),
+    (gaierror, f"Its host can't be found: look at DATABASE_URL, and {ESCAPING}."),
+    (SSLCertVerificationError, "Its certificate is not trusted."),
+    (SSLError, "The TLS connection to it fails."),
 ]
 
 _last: tuple[float, str] | None = None
@@ -62,6 +71,12 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, NotLetIn):
         return "It refuses our connection."
     return next((words for kind, words in _WORDS if isinstance(error, kind)), SILENT)
+
+
+def in_detail(error: BaseException) -> str:
+    """What ails it, for a log: with the name of the error where nothing has a better one."""
+    words = in_words(error)
+    return f"{words.rstrip('.')} ({type(error).__name__})." if words == SILENT else words
 
 
 def remember(error: BaseException) -> None:

@@ -18,7 +18,8 @@ from saq.queue.redis import RedisQueue
 from saq.types import Context, PartialTimersDict
 
 from actors.engine.background import end, in_background
-from actors.engine.redis_client import open_redis
+from actors.engine.outages import of_either, of_postgres
+from actors.engine.redis_client import open_redis, redis_fault
 from actors.engine.trouble import Trouble
 from db.engine import UNAVAILABLE, connection_pool
 from db.suitability import check_postgres
@@ -153,7 +154,7 @@ async def _enter_when_possible(stack: AsyncExitStack, settings: WorkerSettings) 
             await check_postgres(settings.database_url, settings.pool.connect_timeout_seconds)
             await stack.enter_async_context(connection_pool(settings.pool, reserved=settings.bank.connections))
         except UNAVAILABLE as error:
-            _log.warning("The worker waits for PostgreSQL (%s).", type(error).__name__)
+            _log.warning("The worker waits: %s.", of_postgres(error))
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return
@@ -177,14 +178,14 @@ async def _prepare(queue: RedisQueue) -> None:
         if scheduled:
             await queue.redis.zrem(incomplete, *scheduled)
     except (RedisError, OSError) as error:
-        _log.warning("The worker starts without Redis (%s).", type(error).__name__)
+        _log.warning("The worker starts without Redis: it %s.", redis_fault(error))
 
 
 async def _publish_first_rates(tools: Tools) -> None:
     try:
         await publish_snapshot(tools.redis, tools.rates)
     except UNAVAILABLE as error:
-        _log.warning("The bundled exchange rates could not be published (%s).", type(error).__name__)
+        _log.warning("The bundled exchange rates could not be published: %s.", of_postgres(error))
 
 
 async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
@@ -193,14 +194,14 @@ async def _first_work(tools: Tools, queue: RedisQueue, *, sms: bool) -> None:
     try:
         charged = await charge_due_fees(tools.bank, tools.board.current())
     except OUTAGE as error:
-        _log.warning("Fees could not be charged (%s).", type(error).__name__)
+        _log.warning("Fees could not be charged: %s.", of_either(error))
     else:
         if charged.due:
             _log.info("Fees: %s", asdict(charged))
     try:
         await refresh_rates_if_old(tools)
     except OUTAGE as error:
-        _log.warning("Exchange rates could not be refreshed (%s).", type(error).__name__)
+        _log.warning("Exchange rates could not be refreshed: %s.", of_either(error))
     await tools.delivery.look_at_mail_server()
 
 
@@ -238,14 +239,15 @@ class _OutagesOnce(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return True
-        outage, name = is_outage(error), type(error).__name__
+        outage = of_either(error) if is_outage(error) else None
         jobs = [each.function for each in record.args or () if isinstance(each, Job)]
-        what = (name,) if outage else (name, record.msg, *jobs)
+        what = (outage,) if outage else (type(error), record.msg, *jobs)
         met_at, self._met_at[what] = self._met_at.get(what), time.monotonic()
         if met_at is not None and time.monotonic() - met_at < QUIET_SECONDS:
             return False
         if not outage:
             return True
-        record.msg, record.args = "The worker can't reach Redis or PostgreSQL (%s); it goes on trying.", (name,)
+        record.msg, record.args = "The worker is held up: %s; it goes on trying.", (outage,)
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
         record.exc_info = record.exc_text = None
         return True

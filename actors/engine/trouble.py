@@ -6,6 +6,7 @@ from time import monotonic
 
 from redis.exceptions import RedisError
 
+from actors.engine.outages import of_either
 from db.engine import UNAVAILABLE
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -54,8 +55,8 @@ class Trouble:
         outage = isinstance(error, (RedisError, *UNAVAILABLE))
         self._log.log(
             logging.WARNING if outage else logging.ERROR,
-            "%s failed (%s); it goes on trying, with pauses, and says so once",
+            "%s failed: %s; it goes on trying, with pauses, and says so once",
             self._what,
-            type(error).__name__,
+            of_either(error) if outage else type(error).__name__,
             exc_info=None if outage else error,
         )

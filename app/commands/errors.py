@@ -6,11 +6,13 @@ from asyncpg.exceptions import (
     InsufficientPrivilegeError,
     InvalidAuthorizationSpecificationError,
     InvalidCatalogNameError,
+    TargetServerAttributeNotMatched,
     UndefinedColumnError,
     UndefinedTableError,
 )
 from redis.exceptions import RedisError, ResponseError
 
+from actors.engine.redis_client import redis_fault
 from actors.refusals import DatabaseUnavailable
 from db.engine import UNAVAILABLE
 from db.errors import ReadableError
@@ -32,7 +34,10 @@ def sentence(error: BaseException) -> str | None:  # noqa: C901 - a table of err
     if isinstance(error, ResponseError):
         return f"Redis at REDIS_URL refuses what was asked of it ({error})."
     if isinstance(error, RedisError):
-        return f"Redis does not answer at REDIS_URL ({error})."
+        fault = redis_fault(error)
+        if fault.startswith("does not answer"):
+            return f"Redis does not answer at REDIS_URL ({error})."
+        return f"Redis at REDIS_URL {fault}."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, _NOT_LET_IN):
@@ -45,5 +50,7 @@ def sentence(error: BaseException) -> str | None:  # noqa: C901 - a table of err
         words, told = in_words(error), str(error) or type(error).__name__
         if words == SILENT:
             return f"PostgreSQL does not answer at DATABASE_URL ({told})."
+        if isinstance(error, TargetServerAttributeNotMatched):  # its own text shows an object
+            return f"PostgreSQL can't serve at DATABASE_URL. {words}"
         return f"PostgreSQL can't serve at DATABASE_URL. {words} ({told})"
     return None

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.bank import Bank
+from actors.engine.outages import of_postgres
 from actors.engine.seldom import Seldom
 from actors.refusals import DatabaseUnavailable
 from app.limits.requests import RateLimiter
@@ -102,7 +103,7 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     # What a command or the bank says itself tells whether something may have happened.
     said = str(error) if isinstance(error, CommitInDoubt | DatabaseUnavailable) else str(DatabaseUnavailable())
     if isinstance(error, UNAVAILABLE):
-        _no_database.warn(type(error).__name__)
+        _no_database.warn(of_postgres(error))
     # The page shows `custom_form_error` where a form was sent, `detail` elsewhere.
     answer = {"detail": said, "custom_form_error": said, "code": DatabaseUnavailable.code}
     return JSONResponse(answer, 503, {"Retry-After": str(DatabaseUnavailable.retry_after_seconds)})

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from redis.asyncio import Redis
 
 from actors.engine.background import in_background
+from actors.engine.outages import of_postgres, of_redis
 from actors.money import Rates
 from tasks.rates.api import RatesSource
 from tasks.rates.store import Known, cached, recorded
@@ -63,18 +64,18 @@ class RateBoard:
             async with asyncio.timeout(READ_SECONDS):
                 found = self._usable(await cached(self._redis))
         except Exception as error:  # noqa: BLE001 whatever ails Redis, PostgreSQL is asked next
-            troubles.append(f"Redis ({type(error).__name__})")
+            troubles.append(of_redis(error))
         if found is None:
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     found = self._usable(await recorded(snapshots=self._development))
             except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the last rates serve until they expire
-                troubles.append(f"PostgreSQL ({type(error).__name__})")
+                troubles.append(of_postgres(error))
         if troubles and (held := self._usable(self._known)) and (found is None or found.asked_at <= held.asked_at):
             found = held  # who did not answer may know better, and who did knows nothing newer
         self._known = found
         self._rates = found.rates(self._max_age) if found else None
-        self._tell(", ".join(troubles) or None)
+        self._tell("; ".join(troubles) or None)
 
     def _usable(self, known: Known | None) -> Known | None:
         if known is None or (known.is_snapshot and not self._development):
@@ -84,7 +85,7 @@ class RateBoard:
     def _tell(self, trouble: str | None) -> None:
         # Once when it begins and once when it ends, not every few seconds.
         if trouble and trouble != self._trouble:
-            _log.warning("Exchange rates can't be read from %s.", trouble)
+            _log.warning("Exchange rates can't be read: %s.", trouble)
         elif self._trouble and not trouble:
             _log.info("Exchange rates can be read again.")
         self._trouble = trouble

@@ -43,7 +43,7 @@ async def test_a_worker_that_starts_while_the_wallets_are_locked_says_so_and_goe
     async with connected(settings.database_url) as other, other.transaction():
         await other.execute('LOCK TABLE "wallet" IN EXCLUSIVE MODE')  # they can be read
         with wallet("worker", folder=tmp_path, **addresses):
-            await until(lambda: "Fees could not be charged (DatabaseUnavailable)" in (tmp_path / "output").read_text())
+            await until(lambda: "Fees could not be charged: PostgreSQL" in (tmp_path / "output").read_text())
             await until(lambda: "Exchange rates" in (tmp_path / "output").read_text())
 
 

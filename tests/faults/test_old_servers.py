@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from db import suitability
-from db.suitability import POSTGRES_MIN, Unsuitable, check_postgres
+from db.database_url import Unsuitable
+from db.suitability import POSTGRES_MIN, check_postgres
 from tasks import redis_check
 from tasks.redis_check import REDIS_MIN, RedisUnsuitable, check_redis
 from tests.helpers.waiting import GIVE_UP_SECONDS

@@ -15,9 +15,10 @@ import httpx
 import pytest
 from asyncpg.exceptions import ConnectionDoesNotExistError
 
+from db.database_url import Unsuitable
 from db.engine import Pool, connection_pool, engine
 from db.servers.process import free_port
-from db.suitability import Unsuitable, check_postgres
+from db.suitability import check_postgres
 from tests.helpers.postgres import connected
 from tests.helpers.processes import open_folder
 from tests.helpers.waiting import GIVE_UP_SECONDS, eventually

@@ -19,6 +19,7 @@ patience        how long a busy machine may take where a test is not about silen
 wallet_processes, processes   `wallet` commands as real processes; which processes live in a folder
 load            callers behind a load balancer
 third_parties   a mail server and a web server
+tls             self-signed certificates; TLS before a server that speaks plainly; servers of another kind
 wire            a connection without a network
 walkthrough     a visit in which everything happens once
 """
