@@ -161,14 +161,8 @@ async def _enter_when_possible(stack: AsyncExitStack, settings: WorkerSettings) 
 
 
 async def _prepare(queue: RedisQueue) -> None:
-    """
-    Make SAQ forget scheduled runs, and not sweep at once.
-
-    It would keep the run that an older cron expression scheduled; the present one is scheduled again within a second.
-    And its sweep takes a job that is just being fetched, as the first ones are now, for a lost one.
-    """
+    """Make SAQ forget the run that an older cron expression scheduled; the present one is scheduled within a second."""
     try:
-        await queue.redis.set(queue.namespace("sweep"), 1, ex=SWEEP_SECONDS, nx=True)
         incomplete = queue.namespace("incomplete")
         scheduled = [
             job_id

@@ -28,6 +28,7 @@ from asyncpg.exceptions import (
 from actors.engine import signals
 from actors.engine.loading import keys_used, lock, open_book
 from actors.engine.mailbox import Mail, split
+from actors.engine.outages import of_postgres
 from actors.engine.seldom import Seldom
 from actors.engine.signals import Stage
 from actors.money import Rates
@@ -265,7 +266,7 @@ def _refuse_certain(mails: list[Mail], error: Exception) -> list[Mail]:
     """Tell those that certainly have not been carried out; the others are returned."""
     certain = [mail for mail in mails if not mail.in_doubt]
     if certain:
-        _no_database.warn(_count(certain), type(error).__name__)
+        _no_database.warn(_count(certain), of_postgres(error))
         _refuse(certain, DatabaseUnavailable)
     return [mail for mail in mails if mail.in_doubt]
 

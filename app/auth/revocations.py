@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from actors.engine.background import in_background
+from actors.engine.outages import of_postgres
 from app.auth.tokens import Tokens
 from db.tables import RefreshToken
 
@@ -56,7 +57,7 @@ class Revocations:
                 rows = await RefreshToken.raw(_LATELY, *self._back_to(begun))
         except Exception as error:  # noqa: BLE001 whatever ails PostgreSQL, the next time reaches as far back
             if not self._in_the_dark:
-                log.warning("Revoked sessions can't be read: %s.", type(error).__name__)
+                log.warning("Revoked sessions can't be read: %s.", of_postgres(error))
             self._in_the_dark = True
             return
         if self._in_the_dark:

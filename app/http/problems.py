@@ -15,6 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import RedisError
 
+from actors.engine.outages import of_postgres
 from actors.engine.redis_client import redis_fault
 from actors.engine.seldom import Seldom
 from actors.refusals import (
@@ -188,7 +189,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def _database_gone(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _no_database.warn(route_of(request.scope), type(error).__name__)
+    _no_database.warn(route_of(request.scope), of_postgres(error))
     return refused(request, DatabaseUnavailable())
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from actors.engine.outages import of_redis
 from db.clocks import CLOCKS_DIFFER
 from db.transaction import transaction
 from tasks.rates.api import Quote, RatesSource, SourceFault, ask
@@ -137,4 +138,4 @@ async def _cache_if_possible(redis: Redis, known: Known) -> None:
     try:
         await cache(redis, known)
     except (RedisError, OSError) as error:
-        _log.warning("Rates are recorded but not in Redis: %s", type(error).__name__)
+        _log.warning("Rates are recorded but not kept: %s.", of_redis(error))
