@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -65,16 +65,12 @@ async def test_an_idle_process_says_little_of_logins_that_are_refused(
 ) -> None:
     place = database_url.rpartition("@")[2]
     addresses = {"DATABASE_URL": f"postgresql://refusable:refusable@{place}", "REDIS_URL": redis_url}
-    running = (
-        server("api", folder=tmp_path, **addresses) if part == "api" else wallet(part, folder=tmp_path, **addresses)
-    )
-    with running:
-        sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'refusable'"
-
-        async def connected() -> bool:
-            return bool(await login.fetchval(sessions) >= 2)
-
-        await until(connected)
+    with ExitStack() as stack:
+        if part == "api":
+            stack.enter_context(server("api", folder=tmp_path, **addresses)).wait_until_live()
+        else:
+            stack.enter_context(wallet(part, folder=tmp_path, **addresses))
+            await until(lambda: "The worker is ready." in (tmp_path / "output").read_text())
         await asyncio.sleep(1)
         said = len((tmp_path / "output").read_text())
         await login.execute("ALTER ROLE refusable NOLOGIN")
