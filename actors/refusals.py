@@ -165,7 +165,7 @@ class TooLate(Overloaded):
 class DatabaseUnavailable(Refusal):
     status = 503
     code = "database_unavailable"
-    title = "The database does not answer."
+    title = "The database can't serve this now."
     detail = "Nothing has happened. Try again in a moment."
     retry_after_seconds = 1
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 from msgspec import Struct, field
 
-from actors.refusals import DatabaseUnavailable, NotReversible, OutcomeUnknown, Overloaded
+from actors.refusals import NotReversible, OutcomeUnknown, Overloaded
 from app.proof.clients import Crowd
 from app.proof.wishes import Holder, Movement, State
 from app.staff.logins import create_login
@@ -26,7 +26,7 @@ _FORMS: dict[ActKind, str] = {
     "unfreeze": "unfreeze-a-wallet",
 }
 # The admin answers people, in sentences. These mean: come again.
-_LATER = (DatabaseUnavailable.title, Overloaded.title)
+_LATER = Overloaded.title
 _ALREADY = f"{NotReversible.title} It has been reversed already."
 _ID = re.compile(r"ransaction ([0-9a-f-]{36})\.")
 _ADJUSTED = 500_00  # cents, at most
@@ -129,15 +129,14 @@ class Office(Struct, kw_only=True):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     def _hear(self, act: Act, answer: httpx.Response) -> None:
-        if answer.status_code == 503:  # the session could not be looked up
+        if answer.status_code == 503:  # the session could not be looked up, or the act not be carried out
+            act.broken += OutcomeUnknown.detail in answer.text
             return
         said = answer.json() if answer.status_code in (200, 400, 422) else {}
         sentence = said.get("custom_form_success") or said.get("custom_form_error")
         if not sentence:
             self.crowd.unexpected.append(f"staff: {answer.status_code} {answer.text[:300]}")
             act.state = "refused"
-        elif OutcomeUnknown.detail in sentence:
-            act.broken += 1
         elif not sentence.startswith(_LATER):
             act.told(answer.status_code, sentence)
 

@@ -83,7 +83,7 @@ async def judge(
     # Who asked twice to undo one thing, and got no answer first, was told that it is undone, not by which transaction.
     told.update(id for id, each in ledger.items() if each.reverses and id not in told and _undone(each.reverses, acts))
     verdict.doubled += [f"transaction {id} was told of {times} wishes" for id, times in told.items() if times > 1]
-    verdict.doubled += [f"transaction {id} was told to nobody" for id in ledger.keys() - told.keys()]
+    verdict.doubled += [f"transaction {id}, {ledger[id]}, was told to nobody" for id in ledger.keys() - told.keys()]
     verdict.other += [f"wallet {row['id']} is below zero" for row in await Wallet.raw(_NEGATIVE)]
     await _judge_fees({holder.wallet_id for holder in holders}, due_before, verdict)
     report = await audit()

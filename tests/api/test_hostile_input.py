@@ -22,7 +22,7 @@ JSON = {"Content-Type": "application/json"}
 
 # Each example is a request or a few to the same application, which is the point: it must survive all of them.
 many = settings(
-    max_examples=200,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -87,7 +87,7 @@ async def open_wallets(url: str, count: int) -> list[OpenWallet]:
 @asynccontextmanager
 async def load_on(dispatcher: Dispatcher, wallets: list[OpenWallet]) -> AsyncIterator[Load]:
     """Deposits as long as the block runs: half of the callers keep their connection, half want a new one each time."""
-    load = Load()
+    load = Load(pause_seconds=0.03)
     deposits = cycle((f"/users/wallets/{each.id}/deposit/", each.owner.token) for each in wallets)
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(dispatcher.watch())

@@ -57,7 +57,7 @@ async def load_on(apis: list[RealServer]) -> AsyncIterator[Load]:
         wallets = [await (await register(client)).open_wallet() for _ in range(4)]
     ports = [httpx.URL(each.url).port for each in apis]
     dispatcher = Dispatcher([port for port in ports if port])
-    load = Load()
+    load = Load(pause_seconds=0.03)
     deposits = cycle((f"/users/wallets/{each.id}/deposit/", each.owner.token) for each in wallets)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(CALLERS):

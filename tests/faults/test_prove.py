@@ -12,7 +12,7 @@ _SECONDS = 900  # a machine that is busy takes longer to start everything again
 
 def test_what_is_broken_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
-        [WALLET, "prove", "--minutes", "0.4", "--seed", "4", "--json"],
+        [WALLET, "prove", "--minutes", "0.3", "--seed", "4", "--json"],
         cwd=tmp_path,
         env=environment({"TMPDIR": str(tmp_path)}),
         stdin=subprocess.DEVNULL,

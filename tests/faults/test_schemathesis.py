@@ -29,7 +29,7 @@ from tests.helpers.prices import publish_rates
 from tests.helpers.users import PASSWORD, Person, register
 from tests.helpers.wallet_processes import api_servers
 
-EXAMPLES = 10
+EXAMPLES = 6
 # `positive_data_acceptance` wants a success for all that the document allows. A code that is wrong, a wallet that is
 # empty and a key that was used for something else are allowed by it, and refused all the same.
 LEFT_OUT = "positive_data_acceptance"

@@ -98,7 +98,7 @@ def refuses(port: int) -> bool:
 
 
 @needs_linux
-def test_it_comes_up_says_where_it_is_and_leaves_nothing_behind(folder: Path) -> None:
+def test_it_comes_up_says_where_it_is_has_the_folder_to_itself_and_leaves_nothing_behind(folder: Path) -> None:
     port = free_port()
     with serving(folder, port, "--workers", "2") as server:
         assert is_live(port)
@@ -117,6 +117,12 @@ def test_it_comes_up_says_where_it_is_and_leaves_nothing_behind(folder: Path) ->
         audited = run(folder, "audit")
         assert audited.returncode == 0, audited.stderr
         assert json.loads(audited.stdout.splitlines()[-1])["ok"] is True
+
+        refused = run(folder, "serve", "--port", str(free_port()))
+        assert is_one_sentence(refused), refused.stderr
+        assert "Another wallet is running in this folder" in refused.stderr
+        assert is_live(port)
+        assert addresses(folder).keys() == {"DATABASE_URL", "REDIS_URL"}
 
         server.terminate()
         assert server.wait(GIVE_UP_SECONDS) == 0, said(folder).decode()
@@ -144,24 +150,18 @@ def test_ctrl_c_in_the_terminal_stops_it_cleanly(folder: Path) -> None:
 
 
 @needs_linux
-def test_kill_9_takes_everything_along_and_the_next_start_goes_on(folder: Path) -> None:
+def test_an_api_process_that_dies_is_started_again_and_kill_9_takes_everything_along(folder: Path) -> None:
     port = free_port()
     with serving(folder, port) as server:
-        server.kill()
-        assert eventually(lambda: not inside(folder)), inside(folder)
-        assert refuses(port)
-    with serving(folder, port):
-        assert is_live(port)
-
-
-@needs_linux
-def test_an_api_process_that_dies_is_started_again(folder: Path) -> None:
-    port = free_port()
-    with serving(folder, port):
         (api,) = (pid for pid, command in inside(folder).items() if " api --fd" in command)
         os.kill(api, signal.SIGKILL)
         assert eventually(lambda: b"The API process was killed by SIGKILL; starting it again." in said(folder))
         assert eventually(lambda: is_live(port))
+        server.kill()
+        assert eventually(lambda: not inside(folder)), inside(folder)
+        assert refuses(port)
+    with serving(folder, port):  # and goes on with what is there
+        assert is_live(port)
 
 
 def test_a_request_that_was_accepted_is_answered_though_the_server_stops(folder: Path) -> None:
@@ -186,16 +186,6 @@ def test_a_taken_port_is_one_sentence_and_nothing_is_started(folder: Path) -> No
     assert is_one_sentence(refused), refused.stderr
     assert f"Port {port} is taken" in refused.stderr
     assert not (folder / ".wallet").exists()
-
-
-def test_a_second_one_in_the_folder_is_refused_and_the_first_unharmed(folder: Path) -> None:
-    port = free_port()
-    with serving(folder, port):
-        refused = run(folder, "serve", "--port", str(free_port()))
-        assert is_one_sentence(refused), refused.stderr
-        assert "Another wallet is running in this folder" in refused.stderr
-        assert is_live(port)
-        assert addresses(folder).keys() == {"DATABASE_URL", "REDIS_URL"}
 
 
 @pytest.mark.parametrize("command", [("api", "--workers", "2"), ("serve", "--workers", "2")], ids=" ".join)

@@ -122,6 +122,8 @@ class Load:
     answers: list[Response] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     over: bool = False
+    pause_seconds: float = 0
+    """Between two of the same caller: whoever needs a load that lasts leaves the processor to others as well."""
 
     async def run(self, caller: Caller, deposit: Callable[[], tuple[str, str]], *, close: bool = False) -> None:
         """Until `over`: `deposit` tells the path and the token of the next one."""
@@ -132,6 +134,7 @@ class Load:
             except Dropped as dropped:
                 self.dropped.append(dropped)
                 caller.hang_up()
+            await asyncio.sleep(self.pause_seconds)
         caller.hang_up()
 
     async def more(self, answers: int) -> None:

@@ -323,7 +323,7 @@ async def test_whenever_the_database_falls_silent_whoever_asks_again_with_the_ke
         monkeypatch.setattr("db.transaction.COMMIT_SECONDS", 0.3)
         silences = asyncio.create_task(fall_silent())
         for wave in range(300):
-            if wave >= 20 and refused[OutcomeUnknown]:
+            if wave >= 10 and refused[OutcomeUnknown]:
                 break
             pairs = [chance.sample(circle, 2) for _ in range(10)]
             await asyncio.gather(
