@@ -12,8 +12,9 @@ from msgspec import Struct, field
 from actors.refusals import OutcomeUnknown
 from app.proof.wishes import Ask, Holder, Kind, Wish
 
-# A client gives up on an answer after this, and asks again.
-PATIENCE_SECONDS = 8.0
+# A client gives up on an answer after this, and asks again: longer than an order may wait. Whoever asks again earlier,
+# and of another process, may be refused there what the first process carries out a moment later.
+PATIENCE_SECONDS = 13.0
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 # So many of a hundred clients whose connection broke leave, and come back when all is over.
 _LEAVE_OF_100 = 10
