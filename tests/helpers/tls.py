@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+Meet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def self_signed(file: Path, *, valid: timedelta = timedelta(hours=1)) -> Path:
@@ -63,11 +65,8 @@ async def tls_front(url: str, certificate: Path) -> AsyncIterator[int]:
         from_server, to_server = await asyncio.open_connection(behind.hostname, behind.port)
         await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
 
-    listening = await asyncio.start_server(meet, "localhost", 0, ssl=server_context(certificate))
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
+    async with _listening(meet, server_context(certificate)) as port:
+        yield port
 
 
 @asynccontextmanager
@@ -83,11 +82,8 @@ async def somebody_else(greeting: bytes, answer: bytes) -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    listening = await asyncio.start_server(meet, "localhost", 0)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
+    async with _listening(meet) as port:
+        yield port
 
 
 @asynccontextmanager
@@ -112,7 +108,14 @@ async def postgres_door(certificate: Path | None = None) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    listening = await asyncio.start_server(meet, "localhost", 0)
+    async with _listening(meet) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _listening(meet: Meet, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """The port of a server that does this with each connection."""
+    listening = await asyncio.start_server(meet, "localhost", 0, ssl=tls)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:
