@@ -126,7 +126,8 @@ async def settle(  # noqa: C901 - its table of failures, row after row, is easie
             if unavailable >= _ATTEMPTS_UNAVAILABLE or isinstance(error, _SILENCE):
                 mails = _refuse_certain(mails, error)
             if isinstance(error, _SILENCE) and not _of_one_row(error):
-                trouble.remember(error)
+                if isinstance(error, LockNotAvailableError):  # of silence readiness learns by asking
+                    trouble.remember(error)
                 on_silence()
         except Exception as error:  # noqa: BLE001 - whatever it is, one order of the batch is guilty of it
             culprit = error
