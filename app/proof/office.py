@@ -25,7 +25,7 @@ _FORMS: dict[ActKind, str] = {
     "freeze": "freeze-a-wallet",
     "unfreeze": "unfreeze-a-wallet",
 }
-# The admin answers people, in sentences. These mean: come again.
+# The admin answers people, in sentences. This one means: come again.
 _LATER = Overloaded.title
 _ALREADY = f"{NotReversible.title} It has been reversed already."
 _ID = re.compile(r"ransaction ([0-9a-f-]{36})\.")
